@@ -1,0 +1,116 @@
+"""From what a user writes to the storage that is meant.
+
+Layer: storage. The only file that names the backends; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Final
+
+from keepstone.foundation.errors import InvalidInputError
+from keepstone.storage.base import Storage
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_LOST_SLASH: Final = re.compile(r"(s3|gs|gcs|az|abfs|https?|memory|file):/[^/]")
+"""What `pathlib.Path` makes of a URL."""
+
+_REMOTE: Final = frozenset(
+    ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "r2", "http", "https", "ssh", "sftp", "hf")
+)
+
+
+def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> Storage:
+    """Return the storage at `place`: a folder (`~` is expanded), `file:///folder` or `memory://name`.
+
+    Nothing is created and nothing is read. `writable=False` refuses every change; None finds out.
+
+    Raises:
+        InvalidInputError: no such kind of place, or a file where a folder must be.
+    """
+    text = os.fspath(place)
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(
+            f"location {text!r} is a {type(text).__name__}, not text", hint="use os.fsdecode"
+        )
+    if not text or "\0" in text:
+        raise InvalidInputError(
+            f"not a location: {text!r}", hint="name a folder, or a URL such as memory://name"
+        )
+    match = _SCHEME.fullmatch(text)
+    if match:
+        scheme, rest = match[1].lower(), match[2]
+        if scheme in _REMOTE:
+            raise _remote(scheme, rest)
+        if scheme not in _BACKENDS:
+            raise InvalidInputError(
+                f"no storage is known for {scheme}:// (in {_without_credentials(scheme, rest)})",
+                hint="use a folder, file:///folder or memory://name",
+            )
+        return _BACKENDS[scheme](rest, writable)
+    if _LOST_SLASH.match(text):
+        raise InvalidInputError(
+            f"{_without_credentials(*text.split(':/', 1))} was written with one slash less",
+            hint="pass URLs as text: pathlib.Path drops a slash",
+        )
+    return _open_folder(text, writable)
+
+
+def _open_folder(path: str, writable: bool | None) -> Storage:
+    from keepstone.storage.local import LocalStorage
+
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise InvalidInputError(
+            f"nobody here has the home folder {path.split('/', 1)[0]!r}",
+            hint=f"write ./{path} if it is a folder",
+        )
+    if os.path.lexists(expanded) and not os.path.isdir(expanded):
+        what = "a link that leads nowhere" if not os.path.exists(expanded) else "a file, not a folder"
+        raise InvalidInputError(f"{expanded} is {what}", hint="name the folder of the store")
+    return LocalStorage(expanded, writable=writable)
+
+
+def _open_file_url(rest: str, writable: bool | None) -> Storage:
+    from urllib.parse import unquote
+
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise InvalidInputError(
+            f"file://{host}{slash}{path} names a machine, {host!r}, instead of a folder",
+            hint="write file:///folder with three slashes, or just the folder",
+        )
+    decoded = unquote(path)
+    if "\0" in decoded:
+        raise InvalidInputError(f"not a location: {'file:///' + path!r}", hint="remove the %00")
+    return _open_folder("/" + decoded, writable)
+
+
+def _open_memory(rest: str, writable: bool | None) -> Storage:
+    from keepstone.storage.memory import MemoryStorage
+
+    return MemoryStorage("memory://" + rest, writable=writable is not False)
+
+
+def _remote(scheme: str, rest: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{_without_credentials(scheme, rest)} is remote; this release keeps stores in local folders only",
+        hint="use a folder now; stores in buckets and over https come next",
+    )
+
+
+def _without_credentials(scheme: str, rest: str) -> str:
+    authority, slash, path = rest.partition("/")
+    path = path.partition("?")[0].partition("#")[0]
+    authority = authority.partition("?")[0].partition("#")[0]
+    # Secret keys may hold a slash, so everything up to the last @ could be one.
+    return f"{scheme}://{(authority + slash + path).rpartition('@')[2]}"
+
+
+_BACKENDS: Final[dict[str, Callable[[str, bool | None], Storage]]] = {
+    "file": _open_file_url,
+    "memory": _open_memory,
+}
+"""Every kind of place by its URL scheme; gets what stands behind `://`, and `writable`."""
