@@ -1,0 +1,190 @@
+"""Reading blobs out of packs: every read is verified against the digest that was asked for.
+
+Layer: blobs. Format: docs/format.md §3. One ranged read a blob; footers are read once and kept, within a bound.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from keepstone.blobs.compression import Decompressor
+from keepstone.blobs.footer import PackIndex
+from keepstone.blobs.pack import read_index
+from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, quick_raw, read_raw
+from keepstone.blobs.recipe import Piece, decode_recipe
+from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    MalformedError,
+    ObjectNotFoundError,
+)
+from keepstone.foundation.format import Kind
+from keepstone.storage.base import Storage
+
+_INDEX_BYTES_MAX: Final = 96 * 1024 * 1024
+"""Footers kept in memory, by their encoded size [bytes]."""
+
+
+class PackPlace(NamedTuple):
+    """Where a live pack lies: an object of its own, or behind the header of a commit."""
+
+    key: str
+    offset: int
+    """Of the pack's first byte in the object."""
+    size: int
+    footer_size: int
+
+
+class Place(NamedTuple):
+    """Where one blob lies; `offset` counts from the pack's first byte."""
+
+    pack: PackPlace
+    offset: int
+    stored_size: int
+    raw_size: int
+    kind: int
+    dictionary: bytes
+    """First 8 bytes of the dictionary's digest, zeros for none."""
+
+
+class BlobStore:
+    """Blobs in packs on one storage; safe to use from many threads."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._decompressor = Decompressor()
+        self._lock = threading.Lock()
+        self._indexes: OrderedDict[tuple[str, int], PackIndex] = OrderedDict()
+        self._index_bytes = 0
+
+    def after_fork(self) -> None:
+        """In a forked child: renew what a thread of the parent may have held."""
+        self._lock = threading.Lock()
+        self._decompressor = Decompressor()
+
+    def index(self, pack: PackPlace) -> PackIndex:
+        """Return a pack's index, from memory if it was read before.
+
+        Raises:
+            MalformedError, DigestMismatchError: the footer is damaged.
+            BlobNotFoundError: the pack is gone.
+        """
+        key = pack.key, pack.offset
+        with self._lock:
+            index = self._indexes.get(key)
+            if index is not None:
+                self._indexes.move_to_end(key)
+                return index
+        end = pack.offset + pack.size
+        try:
+            tail = self._storage.read_range(pack.key, end - pack.footer_size, end)
+        except ObjectNotFoundError as error:
+            raise _gone(pack, "its footer") from error
+        index = read_index(tail, where=pack.key)
+        with self._lock:
+            if key not in self._indexes:
+                self._indexes[key] = index
+                self._index_bytes += pack.footer_size
+                while self._index_bytes > _INDEX_BYTES_MAX and len(self._indexes) > 1:
+                    # What an index decoded to is about five times its encoded size.
+                    _, dropped = self._indexes.popitem(last=False)
+                    self._index_bytes -= len(dropped.footer.digests)
+        return index
+
+    def place(self, pack: PackPlace, position: int) -> Place:
+        """Return where the blob at `position` of a pack's index lies."""
+        index = self.index(pack)
+        row = index.row(position)
+        try:
+            dictionary = index.footer.dictionaries[row.dictionary - 1][0] if row.dictionary else bytes(8)
+        except IndexError as error:
+            raise MalformedError(f"{pack.key} names a dictionary it does not have", where=pack.key) from error
+        return Place(pack, row.offset, row.stored_size, row.raw_size, row.kind, dictionary)
+
+    def find(self, pack: PackPlace, digest: Digest) -> Place | None:
+        """Return where a pack holds the blob, or None."""
+        position = self.index(pack).find(digest)
+        return None if position is None else self.place(pack, position)
+
+    def read(self, place: Place, digest: Digest) -> bytes:
+        """Return one stored blob, decompressed and verified against its digest.
+
+        Raises:
+            DigestMismatchError: the bytes decompress, but to another blob.
+            MalformedError: the frame is damaged.
+            BlobNotFoundError: the pack was removed after `place` was looked up.
+        """
+        pack = place.pack
+        start = pack.offset + place.offset
+        try:
+            data = self._storage.read_range(
+                pack.key, start, start + PACK_FRAME_HEADER_BYTES + place.stored_size
+            )
+        except ObjectNotFoundError as error:
+            raise _gone(pack, f"blob {digest}") from error
+        # The quick way first: the digest proves more than any check. Only what is not right is looked at closely.
+        raw = quick_raw(data, self._decompressor, place.dictionary)
+        actual = b"" if raw is None else blake3(raw).digest()
+        if raw is None or actual != digest:
+            raw = self._decode(place, data)
+            actual = blake3(raw).digest()
+        if actual != digest:
+            raise DigestMismatchError(
+                f"blob {digest} in {place.pack.key} reads as {Digest(actual)}",
+                expected=str(digest),
+                actual=str(Digest(actual)),
+                hint="run `keepstone fsck` to see what else is touched",
+            )
+        return raw
+
+    def read_pieces(self, place: Place, digest: Digest) -> list[Piece]:
+        """Return the pieces of a large blob. They are verified when read; the whole, by who reads all of them."""
+        return decode_recipe(self.read_frame(place, digest), where=f"{place.pack.key} ({digest})")
+
+    def read_frame(self, place: Place, digest: Digest) -> bytes:
+        """Return what a frame holds, decompressed and checked, but not yet compared with its digest."""
+        start = place.pack.offset + place.offset
+        end = start + PACK_FRAME_HEADER_BYTES + place.stored_size
+        try:
+            data = self._storage.read_range(place.pack.key, start, end)
+        except ObjectNotFoundError as error:
+            raise _gone(place.pack, f"blob {digest}") from error
+        return self._decode(place, data)
+
+    def _decode(self, place: Place, data: bytes) -> bytes:
+        return read_raw(
+            data,
+            self._decompressor,
+            place.dictionary,
+            lambda identity: self._dictionary(place.pack, identity),
+            where=place.pack.key,
+            offset=place.pack.offset + place.offset,
+        )
+
+    def _dictionary(self, pack: PackPlace, identity: bytes) -> bytes:
+        index = self.index(pack)
+        for known, position in index.footer.dictionaries:
+            if known == identity:
+                digest = index.digest(position)
+                content = self.read(self.place(pack, position), digest)
+                if digest[:8] == identity:
+                    return content
+        raise MalformedError(f"{pack.key} lacks the dictionary {identity.hex()}", where=pack.key)
+
+
+def is_recipe(place: Place) -> bool:
+    """Whether what lies there is a recipe, and the blob is put together from its pieces."""
+    return place.kind == Kind.RECIPE
+
+
+def _gone(pack: PackPlace, what: str) -> BlobNotFoundError:
+    return BlobNotFoundError(
+        f"pack {pack.key} is gone, and {what} with it",
+        digest="",
+        hint="open the store again: another process may have packed it anew; else run `keepstone fsck`",
+    )

@@ -1,0 +1,340 @@
+"""Packs: frames written back to back, a footer that indexes them, a trailer that finds the footer.
+
+Layer: blobs. Format: docs/format.md §3 and §4. Sizes and offsets are bytes; ranges are [start, end).
+A pack is written once and never changed; losing its footer loses no blob (`scan_blobs`).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from keepstone.blobs.compression import (
+    DICTIONARY_BLOB_BYTES_MAX,
+    SEAL_LEVEL,
+    Decompressor,
+    Dictionary,
+    compress,
+    compress_many,
+    is_compressible,
+    train,
+)
+from keepstone.blobs.footer import TOMBSTONE, Entry, Footer, PackIndex, Section, pack_section
+from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, encode_header, read_header, read_raw
+from keepstone.foundation.digest import Digest, hash_threads
+from keepstone.foundation.encoding import encode
+from keepstone.foundation.errors import MalformedError, UnsupportedFormatError
+from keepstone.foundation.format import (
+    PACK_FRAME_MAGIC,
+    PACK_TRAILER_MAGIC,
+    Codec,
+    Kind,
+    Origin,
+)
+from keepstone.foundation.frame import NO_DICTIONARY, decode_frame, encode_frame
+
+_TRAILER: Final = struct.Struct("<QI8s")
+TRAILER_BYTES: Final = _TRAILER.size
+_SMALL: Final = DICTIONARY_BLOB_BYTES_MAX
+
+
+class Pack(NamedTuple):
+    """A finished pack, ready to be written."""
+
+    data: bytes
+    digest: Digest
+    """BLAKE3 of `data`; half of its name."""
+    footer_size: int
+    """Bytes from the footer's first to the pack's last: one read opens the pack."""
+    origin: Origin
+    entries: int
+    collections: tuple[str, ...]
+    stamp_max: int
+    """0 when there are no entries."""
+
+
+class PackBuilder:
+    """Collects blobs and entries; each digest is stored once."""
+
+    def __init__(self, origin: Origin, *, level: int = SEAL_LEVEL) -> None:
+        self.origin = origin
+        self.level = level
+        self.size = 0
+        self._parts: list[bytes] = []
+        self._positions: dict[bytes, int] = {}
+        self._digests: list[bytes] = []
+        self._columns: tuple[list[int], list[int], list[int], list[int], list[int]] = ([], [], [], [], [])
+        self._dictionaries: dict[bytes, int] = {}
+        self._entries: dict[str, list[Entry]] = {}
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._positions
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added."""
+        return not self._digests and not self._entries
+
+    def copy(self) -> PackBuilder:
+        """Return a builder that holds the same and can go its own way."""
+        twin = PackBuilder(self.origin, level=self.level)
+        twin.size = self.size
+        twin._parts = list(self._parts)
+        twin._positions = dict(self._positions)
+        twin._digests = list(self._digests)
+        a, b, c, d, e = self._columns
+        twin._columns = (list(a), list(b), list(c), list(d), list(e))
+        twin._dictionaries = dict(self._dictionaries)
+        twin._entries = {name: list(entries) for name, entries in self._entries.items()}
+        return twin
+
+    def add(self, digest: Digest, raw: bytes, kind: Kind = Kind.BLOB) -> None:
+        """Add one blob; a recipe or dictionary where `kind` says so. Compressed only where that is shorter."""
+        if digest in self._positions:
+            return
+        stored = compress(raw, self.level) if is_compressible(raw) else raw
+        if len(stored) < len(raw):
+            self.add_stored(digest, kind, Codec.ZSTD, stored, len(raw))
+        else:
+            self.add_stored(digest, kind, Codec.RAW, raw, len(raw))
+
+    def add_many(self, blobs: Sequence[tuple[Digest, bytes]]) -> None:
+        """Add many blobs at once; small ones share a dictionary where that makes them smaller."""
+        fresh: dict[bytes, bytes] = {}
+        known = self._positions
+        for digest, raw in blobs:
+            if digest not in known:
+                fresh[digest] = raw
+        small = [raw for raw in fresh.values() if len(raw) <= _SMALL]
+        dictionary = train(small, sum(map(len, small)))
+        shared = compress_many(small, self.level, dictionary)
+        if dictionary:
+            self._add_dictionary(dictionary)
+        codec = Codec.ZSTD_DICTIONARY if dictionary else Codec.ZSTD
+        position = 1 + list(self._dictionaries).index(dictionary.id) if dictionary else 0
+        self._append_small(
+            [d for d, raw in fresh.items() if len(raw) <= _SMALL], small, shared, codec, position
+        )
+        for digest, raw in fresh.items():
+            if len(raw) > _SMALL:
+                self.add(Digest(digest), raw)
+
+    def _append_small(
+        self,
+        digests: list[bytes],
+        raws: list[bytes],
+        shrunk: list[bytes],
+        codec: int,
+        dictionary: int,
+    ) -> None:
+        """Append many frames at once, column by column: this is most of the work of sealing."""
+        smaller = [len(stored) < len(raw) for stored, raw in zip(shrunk, raws, strict=True)]
+        frames = [stored if less else raw for stored, raw, less in zip(shrunk, raws, smaller, strict=True)]
+        sizes, raw_sizes = list(map(len, frames)), list(map(len, raws))
+        codecs = [int(codec) if less else 0 for less in smaller]
+        blob = int(Kind.BLOB)
+        headers = [
+            encode_header(blob, how, frame, size)
+            for how, frame, size in zip(codecs, frames, raw_sizes, strict=True)
+        ]
+        first = len(self._digests)
+        self._positions.update(zip(digests, range(first, first + len(digests)), strict=True))
+        self._digests.extend(digests)
+        for column, values in zip(
+            self._columns,
+            (sizes, raw_sizes, [blob] * len(frames), codecs, [dictionary if less else 0 for less in smaller]),
+            strict=True,
+        ):
+            column.extend(values)
+        self._parts.extend(chain.from_iterable(zip(headers, frames, strict=True)))
+        self.size += PACK_FRAME_HEADER_BYTES * len(frames) + sum(sizes)
+
+    def _add_dictionary(self, dictionary: Dictionary) -> None:
+        if dictionary.id not in self._dictionaries:
+            self._dictionaries[dictionary.id] = len(self._digests)
+            self.add(dictionary.digest, dictionary.content, Kind.DICTIONARY)
+
+    def add_stored(
+        self,
+        digest: bytes,
+        kind: int,
+        codec: int,
+        stored: bytes,
+        raw_size: int,
+        dictionary: bytes = NO_DICTIONARY,
+    ) -> None:
+        """Add a frame as it is stored; its dictionary, if it has one, must have been added before."""
+        if digest in self._positions:
+            return
+        position = 0
+        if dictionary != NO_DICTIONARY:
+            position = 1 + list(self._dictionaries).index(dictionary)
+        self._append(bytes(digest), int(kind), int(codec), stored, raw_size, position)
+
+    def _append(
+        self, digest: bytes, kind: int, codec: int, stored: bytes, raw_size: int, position: int
+    ) -> None:
+        self._positions[digest] = len(self._digests)
+        self._digests.append(digest)
+        size = len(stored)
+        stored_sizes, raw_sizes, kinds, codecs, dictionaries = self._columns
+        stored_sizes.append(size)
+        raw_sizes.append(raw_size)
+        kinds.append(kind)
+        codecs.append(codec)
+        dictionaries.append(position)
+        self._parts.append(encode_header(kind, codec, stored, raw_size))
+        self._parts.append(stored)
+        self.size += PACK_FRAME_HEADER_BYTES + size
+
+    def add_entry(self, collection: str, entry: Entry) -> None:
+        """Name a value; its blob is in this pack, or in one that the commit states as needed."""
+        self._entries.setdefault(collection, []).append(entry)
+
+    def finish(self) -> Pack:
+        """Return the whole pack."""
+        writers: dict[bytes, int] = {}
+        externals: dict[bytes, int] = {}
+        sections: list[Section] = []
+        for collection in sorted(self._entries):
+            entries = sorted(self._entries[collection], key=lambda e: (e.stamp, e.writer))
+            blobs = [self._value_position(entry.digest, externals) for entry in entries]
+            sections.append(pack_section(collection, entries, blobs, writers))
+        footer = Footer(
+            origin=self.origin,
+            blob_count=len(self._digests),
+            digests=b"".join(self._digests),
+            frames=self._frames_column(),
+            dictionaries=tuple(self._dictionaries.items()),
+            writers=tuple(writers),
+            externals=b"".join(externals),
+            sections=tuple(sections),
+        )
+        frame = encode_frame(Kind.FOOTER, encode(footer))
+        size_field = struct.pack("<Q", len(frame))
+        trailer = _TRAILER.pack(len(frame), zlib.crc32(size_field), PACK_TRAILER_MAGIC)
+        data = b"".join([*self._parts, frame, trailer])
+        return Pack(
+            data=data,
+            digest=Digest(blake3(data, max_threads=hash_threads()).digest()),
+            footer_size=len(frame) + TRAILER_BYTES,
+            origin=self.origin,
+            entries=sum(map(len, self._entries.values())),
+            collections=tuple(sorted(self._entries)),
+            stamp_max=max((e.stamp for rows in self._entries.values() for e in rows), default=0),
+        )
+
+    def _value_position(self, digest: Digest | None, externals: dict[bytes, int]) -> int:
+        if digest is None:
+            return TOMBSTONE
+        position = self._positions.get(digest)
+        if position is None:
+            position = len(self._digests) + externals.setdefault(bytes(digest), len(externals))
+        return position
+
+    def _frames_column(self) -> bytes:
+        import sys
+        from array import array
+
+        import zstandard
+
+        words = array("I", self._columns[0])
+        words.extend(self._columns[1])
+        if sys.byteorder == "big":
+            words.byteswap()
+        raw = words.tobytes() + b"".join(bytes(column) for column in self._columns[2:])
+        return zstandard.ZstdCompressor(level=6).compress(raw)
+
+
+def read_index(tail: bytes | memoryview, *, where: str) -> PackIndex:
+    """Return the index of a pack whose last `footer_size` bytes are `tail`.
+
+    Raises:
+        MalformedError: `tail` is not the whole footer and trailer of a pack, or damaged.
+    """
+    start = len(tail) - footer_size(tail, where=where)
+    payload, _ = decode_frame(tail, start, kind=Kind.FOOTER, where=where)
+    return PackIndex.decode(payload, where=where)
+
+
+def footer_size(tail: bytes | memoryview, *, where: str) -> int:
+    """Return how many of a pack's last bytes are footer and trailer; `tail` is any stretch up to its end.
+
+    Raises:
+        MalformedError: it does not end as a pack does, or `tail` is shorter than the footer.
+    """
+    if len(tail) < TRAILER_BYTES:
+        raise MalformedError(f"{where} is too short for a pack", where=where)
+    size, check, magic = _TRAILER.unpack_from(tail, len(tail) - TRAILER_BYTES)
+    if magic != PACK_TRAILER_MAGIC or zlib.crc32(struct.pack("<Q", size)) != check:
+        raise MalformedError(f"{where} does not end as a pack does", where=where, offset=len(tail))
+    if size + TRAILER_BYTES > len(tail):
+        raise MalformedError(f"{where} has a footer of {size:,} bytes; fewer were read", where=where)
+    return size + TRAILER_BYTES
+
+
+class ScannedBlob(NamedTuple):
+    """One frame that a scan found, whatever the footer says."""
+
+    offset: int
+    size: int
+    """Bytes of header and stored content together."""
+    kind: int
+    digest: Digest | None
+    """None where the content cannot be read."""
+
+
+def scan_blobs(data: bytes | memoryview, *, where: str) -> Iterator[ScannedBlob]:
+    """Yield the frames of a pack from its first byte on, stepping over damaged ones.
+
+    Dictionaries found on the way are used for the frames behind them, so nothing of the footer is needed.
+    """
+    data = bytes(data)
+    decompressor = Decompressor()
+    dictionaries: list[bytes] = []
+    offset = 0
+    while True:
+        try:
+            header = read_header(data, offset, where=where)
+        except MalformedError:
+            following = data.find(PACK_FRAME_MAGIC, offset + 1)
+            if following < 0:
+                return
+            offset = following
+            continue
+        end = offset + PACK_FRAME_HEADER_BYTES + header.stored_size
+        frame = data[offset:end]
+        if zlib.crc32(frame[PACK_FRAME_HEADER_BYTES:]) != header.check:
+            offset += 1
+            continue
+        raw = _read_scanned(frame, decompressor, dictionaries, where=where, offset=offset)
+        if raw is not None and header.kind == Kind.DICTIONARY:
+            dictionaries.append(raw)
+        yield ScannedBlob(offset, end - offset, header.kind, None if raw is None else Digest.of(raw))
+        offset = end
+
+
+def _read_scanned(
+    frame: bytes | memoryview,
+    decompressor: Decompressor,
+    dictionaries: list[bytes],
+    *,
+    where: str,
+    offset: int,
+) -> bytes | None:
+    # zstd refuses a frame with another dictionary than its own, so trying all of them cannot give wrong bytes.
+    for dictionary in [b"", *reversed(dictionaries)]:
+        identity = Digest.of(dictionary)[:8] if dictionary else NO_DICTIONARY
+        content = dictionary
+        try:
+            return read_raw(
+                frame, decompressor, bytes(identity), lambda _, c=content: c, where=where, offset=offset
+            )
+        except (MalformedError, UnsupportedFormatError):
+            continue
+    return None

@@ -1,0 +1,60 @@
+"""Recipes: the ordered pieces of one large blob.
+
+Layer: blobs. Format: docs/format.md §6. The blob keeps the digest of its whole content as its name, however it was cut;
+the recipe is found under that digest and names the pieces.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from keepstone.foundation.digest import DIGEST_BYTES, Digest
+from keepstone.foundation.errors import MalformedError
+from keepstone.foundation.format import CHUNK_BYTES
+
+_HEAD: Final = struct.Struct("<Q")
+_PIECE: Final = struct.Struct(f"<{DIGEST_BYTES}sI")
+
+
+class Piece(NamedTuple):
+    """One part of a large blob, itself a blob."""
+
+    digest: Digest
+    size: int
+    """Bytes."""
+
+
+def cut(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the content of `chunks` in pieces of 1 MiB, the last one shorter."""
+    rest = b""
+    for chunk in chunks:
+        content = rest + chunk if rest else chunk
+        end = len(content) - len(content) % CHUNK_BYTES
+        for start in range(0, end, CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
+        rest = content[end:]
+    if rest:
+        yield rest
+
+
+def encode_recipe(pieces: Iterable[Piece]) -> bytes:
+    """Return the payload of a recipe frame."""
+    rows = list(pieces)
+    return _HEAD.pack(sum(piece.size for piece in rows)) + b"".join(_PIECE.pack(*piece) for piece in rows)
+
+
+def decode_recipe(payload: bytes, *, where: str) -> list[Piece]:
+    """Return the pieces in order.
+
+    Raises:
+        MalformedError: the sizes do not add up.
+    """
+    if len(payload) < _HEAD.size or (len(payload) - _HEAD.size) % _PIECE.size:
+        raise MalformedError(f"{where} has a recipe of {len(payload)} bytes", where=where)
+    pieces = [Piece(Digest(digest), size) for digest, size in _PIECE.iter_unpack(payload[_HEAD.size :])]
+    (total,) = _HEAD.unpack_from(payload)
+    if total != sum(piece.size for piece in pieces):
+        raise MalformedError(f"{where} has a recipe whose sizes do not add up", where=where)
+    return pieces
