@@ -1,0 +1,383 @@
+"""The log: one ordered history of a store, and `append`, its only commit point.
+
+Layer: history. Format: docs/format.md, "The log". A commit stands once its slot is taken, and is never taken
+back; readers take the state by one attribute read and never wait for a writer. Times are nanoseconds since
+1970.
+"""
+
+from __future__ import annotations
+
+import os
+import random as random_module
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from keepstone.foundation.errors import (
+    DivergedError,
+    MalformedError,
+    NotFoundError,
+    RefConflictError,
+    StorageError,
+    StoragePermissionError,
+    UnsupportedFormatError,
+)
+from keepstone.history.checkpoint import Checkpoints, Found, Mark
+from keepstone.history.commit import NO_PARENT, TXN_BYTES, Commit, Draft, encode_commit, identify, where_is
+from keepstone.history.slots import Slots
+from keepstone.history.state import State
+from keepstone.history.validate import StaleDraftError, check_draft
+from keepstone.storage.base import Storage
+
+DAY_NS: Final = 86_400 * 10**9
+FAR_BEHIND: Final = 256
+"""Commits behind the tip from where on a checkpoint that LAST does not name is looked for."""
+FOLD_COMMITS: Final = 1024
+"""Commits of a long tail that are held in memory at once."""
+STALE_BUILDS_MAX: Final = 8
+"""Drafts that may be stale one after another, although each was built on the newest state."""
+UNKNOWN_MAX: Final = 64
+
+Builder = Callable[[State], Draft | None]
+
+
+class Log:
+    """The history of one store. Any number of threads may read and append; see `after_fork`."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        store_id: bytes,
+        writer: bytes,
+        now_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._storage = storage
+        self._store_id = store_id
+        self._writer = writer
+        self._now_ns = now_ns
+        self._slots = Slots(storage, store_id, sleep=sleep, random=random)
+        self._checkpoints = Checkpoints(storage, self._slots)
+        self._state = State()
+        self._mark = Mark()
+        self._durable = -1
+        """Up to this commit the log is known to survive power loss."""
+        self._crowded = False
+        """Others append too: look for their commits before claiming a slot."""
+        self._whole = False
+        """The slot behind the next one was seen free, so the tip is no gap."""
+        self._unknown: dict[bytes, int] = {}
+        """Attempts that ended in an error, by txn: the slots where they may have landed."""
+        self._swapping = threading.Lock()
+        self._appending = threading.Lock()
+
+    @property
+    def state(self) -> State:
+        """The newest known state; the empty one before `open`."""
+        return self._state
+
+    def after_fork(self, writer: bytes) -> None:
+        """Make this log usable in a forked child, under a writer id of its own; to be called first of all."""
+        self._writer = writer
+        self._swapping = threading.Lock()
+        self._appending = threading.Lock()
+        # The parent settles its own attempts; the child knows nothing of how they end.
+        self._unknown = {}
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    def open(self) -> State:
+        """Return the state at the tip, from the newest checkpoint that counts and the commits behind it.
+
+        Raises:
+            CorruptionError: a commit is damaged, missing, or breaks a rule.
+            UnsupportedFormatError: a newer release is needed to read the store.
+            DivergedError: the commits belong to another store.
+        """
+        found = self._checkpoints.hinted()
+        if found is not None:
+            batch = next(self._batches(found.state.number + 1, FAR_BEHIND), list[Commit]())
+            if len(batch) < FAR_BEHIND:
+                return self._publish(self._advanced(found.state, batch), found.mark)
+        # LAST is missing or far behind: a newer checkpoint may stand beside it.
+        found = self._checkpoints.listed() or found or Found(State(), Mark())
+        return self._publish(self._followed(found.state), found.mark)
+
+    def refresh(self) -> State:
+        """Return the state at the tip as of now. One read if nothing is new.
+
+        Raises:
+            DivergedError: the log is not a continuation of what this process saw before.
+            CorruptionError, UnsupportedFormatError: as `open`.
+        """
+        return self._publish(self._followed(self._state))
+
+    def commit_at(self, number: int) -> Commit:
+        """Return commit `number`.
+
+        Raises:
+            NotFoundError: the log is not that long.
+        """
+        return self._slots.get(number)
+
+    def commits(self, first: int = 0, last: int | None = None) -> Iterator[Commit]:
+        """Yield commits `first` to `last` (both included; None: the known tip), the chain verified."""
+        last = self._state.number if last is None else last
+        before: Commit | None = None
+        number = first
+        while number <= last:
+            commit = self._slots.get(number)
+            _require_chain(before, commit)
+            yield commit
+            before = commit
+            number += 1
+
+    def commits_backwards(self, last: int | None = None, first: int = 0) -> Iterator[Commit]:
+        """Yield the commits from `last` (None: the known tip) down to `first`, the chain verified."""
+        number = self._state.number if last is None else last
+        after: Commit | None = None
+        while number >= first:
+            commit = self._slots.get(number)
+            _require_chain(commit, after)
+            yield commit
+            after = commit
+            number -= 1
+
+    def state_at(self, number: int) -> State:
+        """Return the state after commit `number` (-1: before the first).
+
+        Folds from the newest checkpoint below it, or from the beginning.
+
+        Raises:
+            NotFoundError: the log is not that long.
+        """
+        state = self._state
+        if number == state.number:
+            return state
+        if number > state.number and number > self.refresh().number:
+            raise NotFoundError(f"the log has no commit {number}", hint="`keepstone history` lists them")
+        found = self._checkpoints.listed(number_max=number)
+        state = State() if found is None else found.state
+        for first in range(state.number + 1, number + 1, FOLD_COMMITS):
+            last = min(first + FOLD_COMMITS - 1, number)
+            state = state.advance([self._slots.get(n) for n in range(first, last + 1)])
+        return state
+
+    def number_at(self, time_ns: int) -> int:
+        """Return the number of the newest commit that was made at or before `time_ns`; -1 if none was.
+
+        A logarithm of the log's length in reads: times only fall where a clock was set right (rule 11).
+        """
+        state = self._state
+        last = state.number
+        for run in reversed(state.runs):
+            if run.time <= time_ns:
+                return self._newest_in_run(run.number, last, time_ns)
+            last = run.number - 1
+        # Older than all runs that the state remembers; empty unless clocks were set back very often.
+        for commit in self.commits_backwards(last):
+            if commit.time <= time_ns:
+                return commit.number
+        return -1
+
+    def _newest_in_run(self, first: int, last: int, time_ns: int) -> int:
+        while first < last:
+            middle = (first + last + 1) // 2
+            if self._slots.get(middle).time <= time_ns:
+                first = middle
+            else:
+                last = middle - 1
+        return first
+
+    def _batches(self, first: int, size: int) -> Iterator[list[Commit]]:
+        batch: list[Commit] = []
+        for commits in self._slots.tail(first):
+            batch += commits
+            if len(batch) >= size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _followed(self, state: State) -> State:
+        for commits in self._batches(state.number + 1, FOLD_COMMITS):
+            state = self._advanced(state, commits)
+        return state
+
+    def _advanced(self, state: State, commits: Sequence[Commit]) -> State:
+        try:
+            return state.advance(commits)
+        except MalformedError as error:
+            if state.number < 0 or commits[0].parent == state.hash:
+                raise
+            present = self._slots.find(state.number)
+            if present is not None and present.hash == state.hash:
+                raise
+            raise DivergedError(
+                f"{self._storage.location} no longer holds the commit {state.number} that was seen before",
+                hint="an older copy of the store took its place; open it again, and sync what is missing",
+            ) from error
+
+    def _publish(self, state: State, mark: Mark | None = None) -> State:
+        with self._swapping:
+            if mark is not None and mark.number > self._mark.number:
+                self._mark = mark
+            if state.number > self._state.number:
+                self._state = state
+            return self._state
+
+    # ---- appending -----------------------------------------------------------------------------------------
+
+    def append(self, build: Builder, *, txn: bytes | None = None) -> Commit | None:
+        """Return the commit that now stands for what `build` proposed; None if it proposed nothing.
+
+        `build` gets the state that its draft will be judged against. It is called again whenever the log has
+        moved on, without bound, and must not append itself. What it raises reaches the caller, a
+        `RefConflictError` only once it was raised for a state that is newer than this call. `txn` (16 bytes,
+        random by default) names the attempt: repeating a call that failed, with the same txn, never commits
+        twice.
+
+        Raises:
+            RefConflictError: a ref is not at the value that the draft states.
+            StaleDraftError: `build` kept proposing what does not fit the state that it was given.
+            InvalidInputError: the draft is too large or contradicts itself.
+            UnsupportedFormatError: the store has a feature without which this release must not write.
+            StorageError: with `landed=True` the commit stands, and is in `state`; otherwise it may land yet.
+        """
+        if not self._storage.writable:
+            raise StoragePermissionError(
+                f"{self._storage.location} can only be read",
+                path=self._storage.location,
+                hint="open a copy of it",
+            )
+        with self._appending:
+            return self._append(build, os.urandom(TXN_BYTES) if txn is None else txn)
+
+    def _append(self, build: Builder, txn: bytes) -> Commit | None:
+        landed = self._landed_before(txn)
+        if landed is not None:
+            return landed
+        # Whatever ends this call without a commit must have been judged against a state newer than the call.
+        fresh = self._crowded
+        if fresh:
+            self.refresh()
+        losses = stale = 0
+        while True:
+            state = self._state
+            try:
+                draft = self._drafted(state, build)
+            except (RefConflictError, StaleDraftError) as error:
+                stale += isinstance(error, StaleDraftError)
+                if fresh and (isinstance(error, RefConflictError) or stale >= STALE_BUILDS_MAX):
+                    raise
+                self.refresh()
+                fresh = True
+                continue
+            if draft is None:
+                if fresh:
+                    return None
+                self.refresh()
+                fresh = True
+                continue
+            stale = 0
+            landed = self._claim(state, draft, txn)
+            if landed is not None:
+                self._crowded = losses > 0
+                return landed
+            losses += 1
+            self._slots.wait(losses)
+            self.refresh()
+            fresh = True
+
+    def _drafted(self, state: State, build: Builder) -> Draft | None:
+        if state.read_only:
+            raise UnsupportedFormatError(
+                f"{self._storage.location} has a feature that this release can read but not write",
+                found="an unknown write feature in :features",
+                supported="reading",
+                hint="upgrade keepstone",
+            )
+        draft = build(state)
+        if draft is not None:
+            check_draft(state, draft)
+        return draft
+
+    def _claim(self, state: State, draft: Draft, txn: bytes) -> Commit | None:
+        commit, data = self._encoded(state, draft, txn)
+        if not self._whole:
+            self._require_no_gap(commit.number)
+        if state.number > self._durable:
+            # Power loss must not take away the commit below ours.
+            self._slots.settle()
+            self._durable = state.number
+        self._remember_unknown(txn, commit.number)
+        try:
+            landed = self._slots.claim(commit, data)
+        except StorageError as error:
+            if error.landed:
+                self._publish(self._advanced(state, [commit]))
+            raise
+        del self._unknown[txn]
+        if landed is None:
+            return None
+        if landed is commit:
+            self._durable = commit.number
+        self._publish(self._advanced(state, [landed]))
+        self._mark = self._checkpoints.write_if_due(self._state, self._mark)
+        return landed
+
+    def _encoded(self, state: State, draft: Draft, txn: bytes) -> tuple[Commit, bytes]:
+        commit = Commit(
+            **{name: getattr(draft, name) for name in draft.__struct_fields__ if name != "inline_bytes"},
+            store=self._store_id,
+            writer=self._writer,
+            time=commit_time(self._now_ns(), state.time),
+            number=state.length,
+            parent=state.hash if state.number >= 0 else NO_PARENT,
+            txn=txn,
+        )
+        data = encode_commit(commit, draft.inline_bytes)
+        return identify(commit, data, len(draft.inline_bytes)), data
+
+    def _require_no_gap(self, number: int) -> None:
+        # Filling a gap would fork the history, so a log that lost a slot is not written to. Once is enough:
+        # from then on slots fill up one by one.
+        if self._slots.find(number + 1) is not None:
+            self._slots.require(number)
+        self._whole = True
+
+    def _landed_before(self, txn: bytes) -> Commit | None:
+        number = self._unknown.get(txn)
+        if number is None:
+            return None
+        if self.refresh().number < number:
+            return None
+        del self._unknown[txn]
+        commit = self._slots.get(number)
+        return commit if commit.txn == txn else None
+
+    def _remember_unknown(self, txn: bytes, number: int) -> None:
+        self._unknown[txn] = number
+        while len(self._unknown) > UNKNOWN_MAX:
+            del self._unknown[next(iter(self._unknown))]
+
+
+def commit_time(now_ns: int, parent_ns: int) -> int:
+    """Return the time of a commit made at `now_ns` after one of `parent_ns` (rule 11).
+
+    Times do not fall, except below a parent more than a day ahead: one wrong clock must not date all that
+    follows.
+    """
+    return now_ns if parent_ns > now_ns + DAY_NS else max(now_ns, parent_ns)
+
+
+def _require_chain(before: Commit | None, commit: Commit | None) -> None:
+    if before is not None and commit is not None and commit.parent != before.hash:
+        raise MalformedError(
+            f"{where_is(commit.number)} does not follow the commit before it",
+            where=where_is(commit.number),
+            hint="run `keepstone fsck`",
+        )

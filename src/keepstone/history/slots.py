@@ -1,0 +1,190 @@
+"""The slots of the log: reading commits by number, and claiming the next one.
+
+Layer: history. Slots are probed by key and never listed. A slot that is taken stays taken, so what `claim`
+learns about one is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import Final
+
+from keepstone.foundation.errors import (
+    DivergedError,
+    MalformedError,
+    NotFoundError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageError,
+    StorageFullError,
+    StoragePermissionError,
+)
+from keepstone.foundation.format import LOG_PREFIX, log_key
+from keepstone.history.commit import Commit, decode_commit, header_size_of, where_is
+from keepstone.storage.base import Storage
+
+HEADER_BYTES_GUESS: Final = 16 * 1024
+"""The first read of a slot; most headers are shorter, a longer one takes a second read."""
+SINGLE_READS: Final = 4
+"""Commits read one by one before a tail is taken to be long and read in parallel."""
+PUTS_MAX: Final = 6
+"""How often the same bytes are offered to a slot that stays empty."""
+WAIT_SECONDS_FIRST: Final = 0.002
+WAIT_SECONDS_MAX: Final = 1.0
+
+
+class Slots:
+    """The numbered commits of one store on one storage. Holds no state, so any thread may use it."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        store_id: bytes,
+        *,
+        sleep: Callable[[float], None],
+        random: Callable[[], float],
+    ) -> None:
+        self._storage = storage
+        self._store_id = store_id
+        self._sleep = sleep
+        self._random = random
+
+    def find(self, number: int) -> Commit | None:
+        """Return commit `number`, or None while its slot is free. One read; inline bytes are not looked at.
+
+        Damage in an inline pack costs the blobs in it; it must not make the log unreadable.
+
+        Raises:
+            CorruptionError: the header is damaged, or belongs to another number.
+            DivergedError: the commit belongs to another store.
+            UnsupportedFormatError: written by a newer release.
+        """
+        key, where = log_key(number), where_is(number)
+        try:
+            data = self._storage.read_range(key, 0, HEADER_BYTES_GUESS)
+            size = header_size_of(data, where=where)
+            if size > len(data) == HEADER_BYTES_GUESS:
+                data += self._storage.read_range(key, HEADER_BYTES_GUESS, size)
+        except ObjectNotFoundError:
+            return None
+        commit = decode_commit(data[:size], where=where)
+        if commit.number != number:
+            raise MalformedError(
+                f"{where} holds commit {commit.number}", where=where, hint="run `keepstone fsck`"
+            )
+        if commit.store != self._store_id:
+            raise DivergedError(
+                f"{where} was written for store {commit.store.hex()}, not for {self._store_id.hex()}",
+                hint="two stores were mixed in one place; restore the log from a copy",
+            )
+        return commit
+
+    def get(self, number: int) -> Commit:
+        """Return commit `number`.
+
+        Raises:
+            NotFoundError: the log is not that long.
+        """
+        commit = self.find(number) if number >= 0 else None
+        if commit is None:
+            raise NotFoundError(f"the log has no commit {number}", hint="`keepstone history` lists them")
+        return commit
+
+    def tail(self, first: int) -> Iterator[list[Commit]]:
+        """Yield the commits from `first` to the tip, in lists; a long tail is read in parallel.
+
+        Raises:
+            MalformedError: a slot is empty although a later one is taken.
+        """
+        window = self._storage.reads_at_once
+        singles = SINGLE_READS
+        while window == 1 or singles:
+            commit = self.find(first)
+            if commit is None:
+                if not singles and self.find(first + 1) is not None:
+                    self.require(first)
+                    continue
+                return
+            yield [commit]
+            first += 1
+            singles = max(0, singles - 1)
+        yield from self._tail_in_parallel(first, window)
+
+    def _tail_in_parallel(self, first: int, window: int) -> Iterator[list[Commit]]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(window) as pool:
+            while True:
+                try:
+                    found = list(pool.map(self.find, range(first, first + window)))
+                except RuntimeError:
+                    # At exit no thread can be started any more, and closing a store still reads the log.
+                    found = [self.find(number) for number in range(first, first + window)]
+                present = [commit for commit in takewhile(bool, found) if commit is not None]
+                if present:
+                    yield present
+                first += len(present)
+                if any(found[len(present) :]):
+                    # A later slot is taken: so this one was taken after the read that missed it, or is lost.
+                    self.require(first)
+                elif len(present) < window:
+                    return
+
+    def require(self, number: int) -> None:
+        """Return if slot `number`, before one that is taken, is taken too.
+
+        Raises:
+            MalformedError: the log has a gap.
+        """
+        if self.find(number) is None:
+            raise MalformedError(
+                f"{where_is(number)} is missing although a later commit exists",
+                where=where_is(number),
+                hint="bring the file back from a copy of the store; nothing was changed",
+            )
+
+    def claim(self, commit: Commit, data: bytes) -> Commit | None:
+        """Return the commit that now stands in the slot of `commit` under its txn; None if another one does.
+
+        While the outcome is unknown the same bytes are offered to the same slot again (rule 6).
+
+        Raises:
+            StorageError: with `landed=True` the commit stands; otherwise that is unknown, it may yet land.
+        """
+        key = log_key(commit.number)
+        failure: StorageError | None = None
+        for attempt in range(PUTS_MAX):
+            if attempt:
+                self.wait(attempt)
+            try:
+                self._storage.write_new(key, data)
+                return commit
+            except ObjectExistsError:
+                pass
+            except StorageError as error:
+                if error.landed:
+                    raise
+                failure = failure or error
+            try:
+                found = self.find(commit.number)
+            except StorageError as error:
+                failure = failure or error
+                continue
+            if found is not None:
+                return found if found.txn == commit.txn else None
+            if isinstance(failure, StorageFullError | StoragePermissionError):
+                break
+        raise failure or StorageError(
+            f"{key} is said to exist, but reading finds nothing",
+            path=f"{self._storage.location}/{key}",
+            hint="the medium contradicts itself; check its caching",
+        )
+
+    def wait(self, attempt: int) -> None:
+        """Sleep for a random part of a time that doubles with each attempt, up to a second."""
+        self._sleep(min(WAIT_SECONDS_MAX, WAIT_SECONDS_FIRST * 2 ** min(attempt, 16)) * self._random())
+
+    def settle(self) -> None:
+        """Make durable what others wrote to the log and this process has seen."""
+        self._storage.settle(LOG_PREFIX)
