@@ -1,0 +1,277 @@
+"""What a serializer is, where the bytes of parts come from, and the registry that picks one.
+
+Layer: objects. A serializer has a stable id and version, both kept in the manifest. Others are found
+through the entry point group `keepstone.serializers` (the entry's name is the id), which is looked at
+only when no built-in one fits.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast
+
+from keepstone.foundation.errors import (
+    InvalidInputError,
+    SerializerError,
+    StorageError,
+    StoragePermissionError,
+    UnsupportedFormatError,
+)
+from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.objects.models import shown_type
+from keepstone.objects.roundtrip import hint_for
+
+ENTRY_POINT_GROUP: Final = "keepstone.serializers"
+PICKLE_ID: Final = "pickle"
+
+
+class Source:
+    """Where a part's bytes come from: memory, or a regular file as it was when this object was made."""
+
+    def __init__(self, content: bytes | None, path: str, facts: os.stat_result | None) -> None:
+        self._content = content
+        self._path = path
+        self._facts = facts
+        self.size = len(content) if content is not None else cast(os.stat_result, facts).st_size
+        """Bytes."""
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> Source:
+        """Return the source of `content`."""
+        return cls(content, "", None)
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike[str], facts: os.stat_result | None = None) -> Source:
+        """Return the source of the file at `path`; `facts` is its `lstat`, where the caller has it."""
+        try:
+            real = os.fspath(path) if facts else os.path.realpath(path)
+            return cls(None, real, facts or os.lstat(real))
+        except OSError as error:
+            raise file_error(error, os.fspath(path)) from error
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for bytes in memory."""
+        return Path(self._path) if self._facts else None
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the content in pieces of `size` bytes (the last may be shorter); may be called again.
+
+        Raises:
+            SerializerError: the file is not what it was when this source was made; keep nothing of it.
+            StorageError: it cannot be read.
+        """
+        if self._content is not None:
+            for start in range(0, len(self._content), size):
+                yield self._content[start : start + size]
+            return
+        try:
+            # Neither a link nor a pipe that took the file's place may be opened and waited for.
+            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise file_error(error, self._path) from error
+        with open(handle, "rb") as file:
+            yield from self._read(file, size)
+
+    def _read(self, file: BinaryIO, size: int) -> Iterator[bytes]:
+        self._check(file)
+        left = self.size
+        while left:
+            try:
+                piece = file.read(min(size, left))
+            except OSError as error:
+                raise file_error(error, self._path) from error
+            left -= len(piece)
+            # Checked before the last piece is handed out: nobody ends up with a whole, wrong file.
+            if not left or not piece:
+                self._check(file, short=left > 0)
+            yield piece
+
+    def _check(self, file: BinaryIO, short: bool = False) -> None:
+        now = os.fstat(file.fileno())
+        was = cast(os.stat_result, self._facts)
+        same = (now.st_size, now.st_mtime_ns, now.st_ino) == (was.st_size, was.st_mtime_ns, was.st_ino)
+        if short or not same or not stat.S_ISREG(now.st_mode):
+            raise SerializerError(
+                f"file {self._path!a} changed while it was being saved",
+                hint="save it again when nothing writes to it any more",
+            )
+
+
+def file_error(error: OSError, path: str) -> StorageError | InvalidInputError:
+    """Return the error to raise for a failing call on a user's file."""
+    message = f"{path!a}: {error.strerror or error}"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return InvalidInputError(
+            f"no file or folder at {path!a}", hint="check the path; relative ones start here"
+        )
+    if isinstance(error, PermissionError):
+        return StoragePermissionError(message, path=path, hint="allow this user to use it")
+    return StorageError(message, path=path)
+
+
+class PartSource(NamedTuple):
+    """A part that is still to be stored."""
+
+    path: str
+    source: Source
+    mode: int = PartMode.FILE
+
+
+class Dumped(NamedTuple):
+    """A value as a serializer took it apart; `repository` stores the parts and makes the manifest."""
+
+    parts: tuple[PartSource, ...]
+    type_name: str
+    packages: dict[str, str]
+    detail: dict[str, Any]
+
+
+class Serializer(Protocol):
+    """Values of one family ↔ parts."""
+
+    @property
+    def id(self) -> str:
+        """Stable, `[a-z][a-z0-9._-]*`; stands in every manifest."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """From 1; counts up when the parts' layout changes. Older versions stay readable."""
+        ...
+
+    def matches(self, value: object) -> bool:
+        """Whether this is the serializer for `value`; cheap, imports nothing."""
+        ...
+
+    def dump(self, value: object) -> Dumped:
+        """Take `value` apart.
+
+        Raises:
+            SerializerError: it would not load as it is.
+        """
+        ...
+
+    def load(self, manifest: Manifest, read: Callable[[Part], bytes], type: Any = None) -> Any:  # noqa: A002
+        """Build the value again; `type` is what the caller wants it to be.
+
+        Raises:
+            SerializerError: that is not possible.
+        """
+        ...
+
+
+class Registry:
+    """The serializers at hand: registered ones first, the newest before all; then the built-in ones."""
+
+    def __init__(self, serializers: Iterable[Serializer] = (), *, group: str = ENTRY_POINT_GROUP) -> None:
+        self._serializers = list(serializers)
+        self._group = group
+        self._failures: list[str] = []
+        self._installed: dict[str, Serializer] | None = None
+
+    def register(self, serializer: Serializer) -> None:
+        """Put `serializer` before all others; one of the same id is replaced."""
+        if serializer.id == PICKLE_ID:
+            raise InvalidInputError("serializer id 'pickle' is taken", hint="choose another id")
+        others = [known for known in self._serializers if known.id != serializer.id]
+        self._serializers = [serializer, *others]
+
+    def find(self, value: object, id: str | None = None) -> Serializer:  # noqa: A002
+        """Return the serializer that saves `value`: the one named `id`, else the first that matches.
+
+        Asking for "pickle" by name is the consent to write one.
+
+        Raises:
+            SerializerError: there is none; says what to do with such a value.
+        """
+        if id is not None:
+            return self.by_id(id, allow_pickle=True)
+        for serializer in self._serializers:
+            if serializer.matches(value):
+                return serializer
+        for serializer in self._load_installed().values():
+            if serializer.matches(value):
+                return serializer
+        failed = f" ({'; '.join(self._failures)})" if self._failures else ""
+        raise SerializerError(
+            f"cannot save value: nothing here saves a {shown_type(type(value))}{failed}",
+            hint=f'{hint_for(value)}; serializer="pickle" saves anything, for trusted readers only',
+        )
+
+    def by_id(self, id: str, *, version: int = 1, allow_pickle: bool = False) -> Serializer:  # noqa: A002
+        """Return the serializer `id` that can read what its `version` wrote.
+
+        Raises:
+            SerializerError: it is not installed, or it is pickle and that was not allowed.
+            UnsupportedFormatError: the one at hand is older.
+        """
+        if id == PICKLE_ID and not allow_pickle:
+            raise SerializerError(
+                "this artifact is a pickle, and loading a pickle can run any code that is in it",
+                hint="pass allow_pickle=True if you trust whoever saved it",
+            )
+        serializer = next((known for known in self._serializers if known.id == id), None)
+        if serializer is None:
+            serializer = self._load_installed().get(id)
+        if serializer is None:
+            failed = f" ({'; '.join(self._failures)})" if self._failures else ""
+            raise SerializerError(
+                f"no serializer {id!r} is registered or installed{failed}",
+                hint=f"install the package that provides {id!r}, or register() one (group {self._group})",
+            )
+        if version > serializer.version:
+            raise UnsupportedFormatError(
+                f"this artifact was written by version {version} of serializer {id!r}",
+                found=f"{id} {version}",
+                supported=f"{id} {serializer.version}",
+                hint="upgrade keepstone, or the package that provides the serializer",
+            )
+        return serializer
+
+    def load(
+        self,
+        manifest: Manifest,
+        read: Callable[[Part], bytes],
+        type: Any = None,  # noqa: A002
+        *,
+        allow_pickle: bool = False,
+    ) -> Any:
+        """Return the value that `manifest` describes; `read` gives a part's verified bytes.
+
+        Raises:
+            SerializerError: no serializer (names the packages that it needs), no such `type`, or pickle
+                without consent.
+        """
+        try:
+            serializer = self.by_id(
+                manifest.serializer, version=manifest.serializer_version, allow_pickle=allow_pickle
+            )
+        except SerializerError as error:
+            if manifest.packages and manifest.serializer != PICKLE_ID:
+                wanted = " ".join(f"{name}=={version}" for name, version in sorted(manifest.packages.items()))
+                error.hint += f"; it was saved with {wanted}"
+            raise
+        return serializer.load(manifest, read, type)
+
+    def _load_installed(self) -> dict[str, Serializer]:
+        if self._installed is None:
+            from importlib import metadata
+
+            installed: dict[str, Serializer] = {}
+            for entry in metadata.entry_points(group=self._group):
+                # One broken package must not stop the others; the message names it if nothing fits.
+                try:
+                    made: Any = entry.load()
+                    found: Serializer = made() if isinstance(made, type) else made
+                    if entry.name != PICKLE_ID and found.id == entry.name:
+                        installed[entry.name] = found
+                    else:
+                        self._failures.append(f"entry point {entry.name!r} gives serializer {found.id!r}")
+                except Exception as error:
+                    self._failures.append(f"entry point {entry.name!r} failed: {error}")
+            self._installed = installed
+        return self._installed
