@@ -1,0 +1,321 @@
+"""The catalog: where each key's and digest's newest value lies, in SQLite. It can be deleted at any time.
+
+Layer: repository. Holds rows of packs only, never of journals, with the number and hash of a commit that those packs
+come from; a log without that commit means that the catalog is somebody else's, and it is made anew. Each row carries
+a check, since one flipped bit would otherwise turn a key into the place of another's value. No SQLite error ever
+fails a call: a catalog that cannot be used is no catalog.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from keepstone.blobs.blobstore import BlobStore
+from keepstone.foundation.digest import Digest
+from keepstone.history.commit import PackName
+from keepstone.history.state import State
+from keepstone.repository.catalog_rows import (
+    PLACE,
+    SCHEMA,
+    SELECT_ENTRY,
+    batches,
+    blob_proof,
+    entry_proof,
+    fold_batch,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+class CatalogRow(NamedTuple):
+    """A key's newest entry among the packs that the catalog covers."""
+
+    stamp: int
+    writer: bytes
+    digest: Digest | None
+    form: int
+    pack: PackName
+    place: tuple[int, int, int, int, bytes] | None
+    """Offset in the pack, stored size, raw size, kind, dictionary; None where the value is not in this pack."""
+
+
+class CatalogAhead(Exception):
+    """The catalog knows commits that the state does not: refresh, and ask again."""
+
+
+class CatalogUnusable(Exception):
+    """The catalog cannot answer; the footers can."""
+
+
+class Catalog:
+    """One store's catalog on a local disk; safe to use from many threads."""
+
+    def __init__(self, folder: Path, owner: tuple[int, int]) -> None:
+        """`owner` is device and inode of `store.json`: a copied store begins a catalog of its own."""
+        self._folder = folder
+        self._owner = struct.pack("<QQ", *owner)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._errors: tuple[type[Exception], ...] = (UnicodeError,)
+        """What asking a damaged database raises; sqlite3's own once that is imported."""
+        self._in_snapshot = False
+        self._generation: Path | None = None
+        self._packs: dict[int, PackName] = {}
+        self._collections: dict[str, int] = {}
+        self._tip: tuple[int, bytes] = (-1, b"")
+
+    def after_fork(self) -> None:
+        """In a forked child: drop the inherited connection without closing it; closing could harm the parent's."""
+        _abandoned.append(self._connection)
+        self._reset()
+
+    # ---- opening -----------------------------------------------------------------------------------------------------
+
+    def covered(self, state: State, hash_at: Callable[[int], bytes | None]) -> frozenset[PackName]:
+        """Take a fresh snapshot and return the packs whose rows are in it, dropped ones among them.
+
+        Empty where the catalog does not fit the log, or cannot be read. `hash_at` gives the hash of a commit of the
+        log, None where there is none. Until the next call every answer is about this snapshot.
+
+        Raises:
+            CatalogAhead: another process has folded commits in that `state` does not have yet.
+        """
+        try:
+            with self._lock:
+                self._open()
+                self._begin_snapshot()
+                number, tip_hash = self._tip
+                if number > state.number and hash_at(number) == tip_hash:
+                    raise CatalogAhead
+                known = state.hash if number == state.number else hash_at(number)
+                if known != tip_hash:
+                    self._discard()
+                    return frozenset()
+                return frozenset(self._packs.values())
+        except CatalogUnusable:
+            return frozenset()
+
+    def _begin_snapshot(self) -> None:
+        # A read outside of a transaction takes and frees file locks each time, three times the cost of the read.
+        self.end_snapshot()
+        self._query("BEGIN")
+        self._read_meta()
+        self._in_snapshot = True
+
+    def end_snapshot(self) -> None:
+        """Let go of the snapshot, so that SQLite can tidy its write-ahead log."""
+        with self._lock:
+            if self._in_snapshot:
+                self._in_snapshot = False
+                with contextlib.suppress(CatalogUnusable):
+                    self._query("COMMIT")
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            return
+        try:
+            generations = sorted(self._folder.iterdir())
+        except OSError as error:
+            raise CatalogUnusable from error
+        for generation in generations:
+            if (generation / "catalog.sqlite").exists():
+                self._connect(generation)
+                if self._connection is not None:
+                    return
+        raise CatalogUnusable
+
+    def _connect(self, generation: Path) -> None:
+        import sqlite3
+
+        connection = None
+        try:
+            connection = sqlite3.connect(
+                generation / "catalog.sqlite", isolation_level=None, check_same_thread=False, timeout=0
+            )
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cell_size_check = ON")
+            row = connection.execute("SELECT value FROM meta WHERE name = 'owner'").fetchone()
+            if row is None or row[0] != self._owner:
+                connection.close()
+                return
+        except sqlite3.Error:
+            if connection is not None:
+                connection.close()
+            return
+        self._connection, self._generation = connection, generation
+        self._errors = (sqlite3.Error, UnicodeError)
+
+    def _create(self) -> None:
+        import sqlite3
+
+        generation = self._folder / os.urandom(8).hex()
+        try:
+            generation.mkdir(parents=True)
+            connection = sqlite3.connect(
+                generation / "catalog.sqlite", isolation_level=None, check_same_thread=False, timeout=0
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript("BEGIN;" + SCHEMA)
+            connection.execute("INSERT INTO meta VALUES ('owner', ?)", (self._owner,))
+            connection.execute("INSERT INTO meta VALUES ('tip', ?)", (struct.pack("<q32s", -1, bytes(32)),))
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            _remove(generation)
+            raise CatalogUnusable from error
+        self._connection, self._generation = connection, generation
+        self._errors = (sqlite3.Error, UnicodeError)
+
+    def _discard(self) -> None:
+        """Give this generation up; the next fold begins another."""
+        import sqlite3
+
+        connection, generation = self._connection, self._generation
+        lock = self._lock
+        self._reset()
+        self._lock = lock
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        if generation is not None:
+            _remove(generation)
+
+    def _query(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        import sqlite3
+
+        if self._connection is None:
+            raise CatalogUnusable
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except (sqlite3.Error, UnicodeError) as error:
+            self._discard()
+            raise CatalogUnusable from error
+
+    def _read_meta(self) -> None:
+        tip = self._query("SELECT value FROM meta WHERE name = 'tip'")
+        try:
+            number, tip_hash = struct.unpack("<q32s", tip[0][0])
+            if (number, tip_hash) == self._tip:
+                return
+            packs = {i: PackName(base, digest) for i, base, digest in self._query("SELECT * FROM packs")}
+            self._collections = dict(self._query("SELECT name, id FROM collections"))
+        except (IndexError, struct.error, TypeError, ValueError) as error:
+            self._discard()
+            raise CatalogUnusable from error
+        self._packs, self._tip = packs, (number, tip_hash)
+
+    # ---- asking ------------------------------------------------------------------------------------------------------
+
+    def find(self, collection: str, key: str) -> CatalogRow | None:
+        """Return the newest row of a key, None if the covered packs do not know it.
+
+        Raises:
+            CatalogUnusable: damaged; it is made anew later.
+        """
+        with self._lock:
+            number = self._collections.get(collection)
+            if number is None or self._connection is None:
+                return None
+            try:
+                row = self._connection.execute(SELECT_ENTRY, (number, key)).fetchone()
+            except self._errors as error:
+                self._discard()
+                raise CatalogUnusable from error
+            if row is None:
+                return None
+            stamp, writer, digest, form, pack_id, place, proof = row
+            pack = self._packs.get(pack_id)
+            if pack is None or proof != entry_proof(
+                collection, key, stamp, writer, digest, form, pack, place
+            ):
+                self._discard()
+                raise CatalogUnusable
+        return CatalogRow(
+            stamp,
+            writer,
+            Digest(digest) if digest else None,
+            form,
+            pack,
+            PLACE.unpack(place) if place else None,
+        )
+
+    def find_blob(self, digest: Digest) -> tuple[PackName, tuple[int, int, int, int, bytes]] | None:
+        """Return pack and place of a blob of an artifact, None if the covered packs do not hold it.
+
+        Raises:
+            CatalogUnusable: damaged; it is made anew later.
+        """
+        with self._lock:
+            rows = self._query("SELECT pack, place, proof FROM blobs WHERE digest = ?", (bytes(digest),))
+            if not rows:
+                return None
+            pack_id, place, proof = rows[0]
+            pack = self._packs.get(pack_id)
+            if pack is None or proof != blob_proof(digest, pack, place):
+                self._discard()
+                raise CatalogUnusable
+        return pack, PLACE.unpack(place)
+
+    # ---- folding -----------------------------------------------------------------------------------------------------
+
+    def fold(self, state: State, blobs: BlobStore, stop: Callable[[], bool]) -> None:
+        """Take in the packs of `state` that are not here yet; nobody waits for it, and another process may win.
+
+        `stop` is asked between transactions, so that a closing process does not wait long.
+        """
+        import sqlite3
+
+        try:
+            with self._lock:
+                try:
+                    self._open()
+                except CatalogUnusable:
+                    self._create()
+                self.end_snapshot()
+                self._read_meta()
+                if self._tip[0] > state.number or self._generation is None:
+                    return
+                known, path = set(self._packs.values()), self._generation / "catalog.sqlite"
+            # A connection of its own, so that readers keep theirs while rows are written.
+            with contextlib.closing(
+                sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+            ) as writer:
+                writer.execute("PRAGMA synchronous = NORMAL")
+                for batch in batches([state.packs[name] for name in sorted(set(state.packs) - known)]):
+                    fold_batch(writer, state, batch, blobs)
+                    if stop():
+                        return
+        except (CatalogUnusable, sqlite3.Error):
+            # Another process folds, and its work serves us as well; or the disk is full: then without.
+            return
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self.end_snapshot()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                import sqlite3
+
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+
+
+def _remove(generation: Path) -> None:
+    import shutil
+
+    shutil.rmtree(generation, ignore_errors=True)
+
+
+_abandoned: list[object] = []
+"""Connections that a fork left; kept so that they are never closed by the collector."""

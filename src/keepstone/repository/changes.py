@@ -1,0 +1,60 @@
+"""The history as people read it: what each commit decided about names.
+
+Layer: repository.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import NamedTuple
+
+from keepstone.history.commit import Commit, RefChange
+from keepstone.repository.refs import read_alias_ref, read_name_ref
+
+
+class LogEntry(NamedTuple):
+    """One commit."""
+
+    number: int
+    time: datetime.datetime
+    """In UTC, by the clock of who committed."""
+    writer: str
+    """16 hex digits: one process."""
+    message: str
+    changes: tuple[str, ...]
+    """One line for each name or alias that moved."""
+    hash: str
+    """64 hex digits; pins the whole store as it was after this commit."""
+
+
+def log_entry(commit: Commit) -> LogEntry:
+    """Return what a commit says."""
+    return LogEntry(
+        number=commit.number,
+        time=datetime.datetime.fromtimestamp(commit.time / 1e9, datetime.UTC),
+        writer=commit.writer.hex(),
+        message=commit.message,
+        changes=tuple(_line(change) for change in commit.refs if change.old != change.new),
+        hash=commit.hash.hex(),
+    )
+
+
+def _line(change: RefChange) -> str:
+    name = change.name
+    if name.startswith(":"):
+        return f"{name} set"
+    if "@" in name:
+        if change.new is None:
+            return f"{name} removed"
+        now = read_alias_ref(change.new, name).number
+        before = f"v{read_alias_ref(change.old, name).number} → " if change.old else ""
+        return f"{name} {before}v{now}"
+    now_ref = read_name_ref(change.new, name) if change.new else None
+    old_ref = read_name_ref(change.old, name) if change.old else None
+    if now_ref is None or not now_ref.number:
+        return f"{name} removed"
+    if now_ref.kind == "collection":
+        return f"{name} created as a collection"
+    if old_ref is not None and now_ref.removals > old_ref.removals:
+        return f"{name} lost a version; newest v{now_ref.number}"
+    return f"{name} v{now_ref.number}"

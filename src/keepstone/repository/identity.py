@@ -1,0 +1,127 @@
+"""What a store is: `store.json`, created once and never changed.
+
+Layer: repository. Format: docs/format.md §8. Readable by people; a check over the rest notices a flipped byte.
+Features that come later stand in the ref `:features`, since this object never changes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import msgspec
+
+from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import (
+    InvalidInputError,
+    MalformedError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StoreNotFoundError,
+    UnsupportedFormatError,
+)
+from keepstone.foundation.format import FORMAT_VERSION, STORE_JSON_BYTES_MAX, STORE_KEY
+from keepstone.storage.base import Storage
+
+_LITTER: Final = (".gitignore", "CACHEDIR.TAG", ".DS_Store", "lost+found")
+"""What a folder may hold and still count as empty."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The facts of a store that never change."""
+
+    format: int
+    store_id: str
+    """32 hex digits."""
+    naming: str = "b3"
+    """How digests name content; `b3` is plain BLAKE3-256."""
+    chunker_seed: str = "0" * 64
+    locks: str = "local"
+    """`local` where `flock` tells about every process that may write; `none` on network file systems."""
+    check: str = ""
+    """`b3:` digest of the other fields as compact JSON with sorted keys."""
+
+    @property
+    def id_bytes(self) -> bytes:
+        """The store id, 16 bytes."""
+        return bytes.fromhex(self.store_id)
+
+
+def _check_of(identity: Identity) -> str:
+    facts = {name: getattr(identity, name) for name in identity.__struct_fields__ if name != "check"}
+    return str(Digest.of(msgspec.json.encode(facts, order="sorted")))
+
+
+def create_identity(storage: Storage, *, locks: str) -> Identity:
+    """Create a store on empty storage and return its identity; of two creators at once both get the winner's.
+
+    Raises:
+        InvalidInputError: something else is there already.
+    """
+    foreign = next((o.key for o in storage.list("") if o.key not in _LITTER), None)
+    if foreign is not None and foreign != STORE_KEY:
+        raise InvalidInputError(
+            f"{storage.location} is not empty and not a store: it holds {foreign!r}",
+            hint="choose an empty or a new folder for the store",
+        )
+    fresh = Identity(format=FORMAT_VERSION, store_id=os.urandom(16).hex(), locks=locks)
+    fresh = msgspec.structs.replace(fresh, check=_check_of(fresh))
+    text = msgspec.json.format(msgspec.json.encode(fresh), indent=2) + b"\n"
+    try:
+        storage.write_new(STORE_KEY, text)
+    except ObjectExistsError:
+        return read_identity(storage)
+    return fresh
+
+
+def read_identity(storage: Storage) -> Identity:
+    """Return the identity of the store on `storage`.
+
+    Raises:
+        StoreNotFoundError: there is none.
+        MalformedError: it is damaged.
+        UnsupportedFormatError: a newer release made it.
+    """
+    where = f"{storage.location}/{STORE_KEY}"
+    try:
+        data = storage.read_range(STORE_KEY, 0, STORE_JSON_BYTES_MAX)
+    except ObjectNotFoundError as error:
+        raise StoreNotFoundError(
+            f"there is no store at {storage.location}",
+            location=storage.location,
+            hint="create one with keepstone.open(path, create=True) or `keepstone init`",
+        ) from error
+    try:
+        facts = msgspec.json.decode(data, type=dict[str, object])
+        found = facts.get("format")
+        if isinstance(found, int) and found != FORMAT_VERSION and "store_id" in facts:
+            raise UnsupportedFormatError(
+                f"{where} is of format {found}; this release reads format {FORMAT_VERSION}",
+                found=f"format {found}",
+                supported=f"format {FORMAT_VERSION}",
+                hint="upgrade keepstone",
+            )
+        identity = msgspec.convert(facts, Identity)
+        sound = identity.check == _check_of(identity) and len(identity.id_bytes) == 16
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError, RecursionError) as error:
+        if isinstance(error, UnsupportedFormatError):
+            raise
+        raise MalformedError(
+            f"{where} cannot be read: {error}",
+            where=where,
+            hint="restore this small file from any copy of the store",
+        ) from error
+    if not sound:
+        raise MalformedError(
+            f"{where} is damaged: its check does not match",
+            where=where,
+            hint="restore this small file from any copy of the store",
+        )
+    if identity.naming != "b3":
+        raise UnsupportedFormatError(
+            f"{where} names blobs by {identity.naming!r}",
+            found=identity.naming,
+            supported="b3",
+            hint="upgrade keepstone",
+        )
+    return identity

@@ -1,0 +1,151 @@
+"""Opening and closing: who holds which store in this process, across forks and at exit.
+
+Layer: repository. All who open a store in one process share one repository, and with it one journal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from typing import Any
+
+from keepstone.foundation.errors import KeepstoneError, StoragePermissionError, StoreNotFoundError
+from keepstone.repository.identity import Identity, create_identity, read_identity
+from keepstone.repository.repository import Repository
+from keepstone.repository.sealer import Sealer
+from keepstone.repository.session import Session
+from keepstone.storage.base import Storage
+from keepstone.storage.local import LocalStorage
+from keepstone.storage.locate import locate
+from keepstone.storage.platform import is_network_filesystem
+
+_GITIGNORE = b"*\n"
+_CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n"
+
+
+class _Held:
+    """A repository and how many hold it."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.holders = 0
+
+
+class _Holders(dict[tuple[str, bool], _Held]):
+    """By location and whether it is written to; a class of its own so that weak references to it can be made."""
+
+
+_held = _Holders()
+_alive: weakref.WeakSet[Repository] = weakref.WeakSet()
+_lock = threading.Lock()
+
+
+def open_repository(storage: Storage, *, create: bool, writable: bool) -> Repository:
+    """Return this process's repository of the store on `storage`; give it back with `close_repository`.
+
+    Raises:
+        StoreNotFoundError: there is no store, and none is to be created.
+        InvalidInputError: there is something else.
+    """
+    identity = _identify(storage, create=create and writable)
+    writable = writable and storage.writable
+    with _lock:
+        held = _held.get((storage.location, writable))
+        if held is None or held.repository.session.identity != identity:
+            session = Session(storage, identity, writable=writable)
+            repository = Repository(session, Sealer(session))
+            held = _held[storage.location, writable] = _Held(repository)
+            _alive.add(repository)
+            _register_worker_exit()
+        held.holders += 1
+        held.repository.sealer.start_folding()
+        return held.repository
+
+
+def _identify(storage: Storage, *, create: bool) -> Identity:
+    try:
+        return read_identity(storage)
+    except StoreNotFoundError:
+        if not create:
+            raise
+    if not storage.writable:
+        raise StoragePermissionError(
+            f"cannot create a store at {storage.location}: no permission to write there",
+            path=storage.location,
+            hint="choose another folder, or ask its owner",
+        )
+    local = isinstance(storage, LocalStorage)
+    locks = "none" if local and is_network_filesystem(storage.location) else "local"
+    identity = create_identity(storage, locks=locks)
+    if local:
+        # A store inside a project is neither source code nor worth a place in backups of code.
+        with contextlib.suppress(KeepstoneError):
+            storage.write_hint(".gitignore", _GITIGNORE)
+            storage.write_hint("CACHEDIR.TAG", _CACHEDIR_TAG)
+    return identity
+
+
+def reopen_repository(location: str, writable: bool) -> Repository:
+    """Return the repository at a location, for what was pickled; it is held until the process ends."""
+    storage = locate(location, writable=None if writable else False)
+    return open_repository(storage, create=False, writable=writable)
+
+
+def close_repository(repository: Repository) -> None:
+    """Let go of a repository; the last one to do so brings everything to disk.
+
+    Raises:
+        StorageError: that failed; what was acknowledged at its level is still there.
+    """
+    with _lock:
+        for key, held in list(_held.items()):
+            if held.repository is repository:
+                held.holders -= 1
+                if held.holders > 0:
+                    return
+                del _held[key]
+    repository.sealer.close()
+    repository.session.close()
+
+
+def _close_all() -> None:
+    with _lock:
+        repositories = [held.repository for held in _held.values()]
+        _held.clear()
+    for repository in repositories:
+        # At exit there is nobody to tell; what was acknowledged is in a journal.
+        with contextlib.suppress(KeepstoneError, OSError):
+            repository.sealer.close()
+            repository.session.close()
+
+
+def _register_worker_exit() -> None:
+    # Workers of multiprocessing leave by os._exit, which skips atexit; their own list of exit calls is run. A forked
+    # worker empties that list first, so it is told again after it has.
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _close_all, exitpriority=10)
+        util.register_after_fork(_held, _finalize_worker)
+
+
+def _finalize_worker(_: object) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=10)  # pyright: ignore
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for repository in list(_alive):
+        repository.sealer.after_fork()
+        repository.session.after_fork()
+    if _held:
+        _register_worker_exit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_close_all)

@@ -1,0 +1,198 @@
+"""The sealer: one background thread a process that turns finished journals into packs.
+
+Layer: repository. Writers hand it full journals; it also seals what has lain idle for a minute, merges small packs and
+brings the catalog up to date. When it falls behind, the writing thread helps, so journals never pile up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from keepstone.foundation.errors import KeepstoneError, StorageBusyError
+from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
+from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
+from keepstone.repository.session import Session
+
+UNSEALED_JOURNALS_MAX: Final = 4
+IDLE_SECONDS: Final = 60.0
+CLOSE_BYTES_MIN: Final = 1024 * 1024
+"""A smaller journal is left as it is when its store is closed: the next one that opens the store reads it."""
+CLOSE_JOURNALS_MIN: Final = 8
+"""So many journals, of living and dead processes, are sealed at the next close all the same: litter is bounded."""
+LOCK_WAIT_SECONDS: Final = 2.0
+FLUSH_WAIT_SECONDS: Final = 60.0
+"""How long `flush` waits for a neighbour that is sealing this process's journals."""
+_POLL_SECONDS: Final = 0.02
+FOLD_AT_CLOSE_MAX: Final = 50_000
+"""Entries that a closing process still brings into the catalog; half a second's work."""
+CROWDED_PACKS_MIN: Final = 4 * CLASS_PACKS_MIN
+"""Live packs from which on a commit looks whether they should be merged."""
+
+
+class Sealer:
+    """Seals the journals of one session; safe to call from many threads."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._reset()
+
+    def _reset(self) -> None:
+        self._working = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._crowded = False
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._error: Exception | None = None
+
+    def after_fork(self) -> None:
+        """In a forked child: threads do not survive a fork."""
+        self._reset()
+
+    def hand_over(self) -> None:
+        """Finish the full journal and have it sealed; helps when too many wait."""
+        self._session.spool.finish()
+        if self._free_journals() > UNSEALED_JOURNALS_MAX:
+            self.seal(LOCK_WAIT_SECONDS)
+        else:
+            self.start()
+            self._wake.set()
+
+    def _free_journals(self) -> int:
+        return sum(1 for journal in self._session.spool.journals() if journal.final)
+
+    def start(self) -> None:
+        """Begin to work in the background, if that was not done."""
+        with self._starting:
+            if self._thread is None:
+                # A daemon: at exit whatever is half done is done again by whoever adopts the journal.
+                self._thread = threading.Thread(target=self._run, name="keepstone-sealer", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing:
+            woken = self._wake.wait(IDLE_SECONDS)
+            self._wake.clear()
+            if self._closing:
+                return
+            try:
+                if not woken:
+                    self._session.spool.finish()
+                self.seal(0.0)
+                self._fold()
+            except Exception as error:
+                # Nothing is lost: the journals are still there. `flush` and `close` tell.
+                self._error = error
+
+    def seal(self, wait_seconds: float, *, beside: bool = False) -> SealReport:
+        """Seal all free journals of this machine, unless another process does so for longer than `wait_seconds`.
+
+        `beside`: then seal what that one does not hold itself.
+        """
+        deadline = time.monotonic() + wait_seconds
+        session = self._session
+        with self._working:
+            while True:
+                with sealer_lock(session) as held:
+                    if held:
+                        report = seal_free(session)
+                        if report.commits or self._crowded:
+                            self._crowded = False
+                            self._merge()
+                        return report
+                if time.monotonic() >= deadline:
+                    return seal_free(session) if beside else SealReport()
+                time.sleep(_POLL_SECONDS)
+
+    def _merge(self) -> None:
+        try:
+            merge(self._session)
+        except KeepstoneError:
+            # What was to be published is: a merge that fails leaves everything as it was, and comes again.
+            return
+
+    def _fold(self) -> None:
+        # Reading works without a catalog. So it waits until no journal does, and what is too much for a closing
+        # process is left to the next one's background.
+        entries = self._session.entries
+        if self._wake.is_set() or (self._closing and entries.uncovered_entries > FOLD_AT_CLOSE_MAX):
+            return
+        try:
+            entries.fold(lambda: self._closing or self._wake.is_set())
+        except KeepstoneError:
+            return
+
+    def start_folding(self) -> None:
+        """Begin to make the catalog in the background, if a large part of the store has none."""
+        if self._session.writable and self._session.entries.uncovered_entries > FOLD_AT_CLOSE_MAX:
+            self.start()
+            self._wake.set()
+
+    def merge_if_crowded(self) -> None:
+        """Begin merging in the background when small packs have piled up."""
+        if len(self._session.log.state.packs) >= CROWDED_PACKS_MIN and plan_merge(self._session.log.state):
+            self._crowded = True
+            self.start()
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Return when all that this process appended is published.
+
+        Raises:
+            StorageError: it could not be; what was acknowledged is still in the journal.
+        """
+        session = self._session
+        unpublished = session.spool.finish()
+        deadline = time.monotonic() + FLUSH_WAIT_SECONDS
+        while True:
+            self.seal(LOCK_WAIT_SECONDS if unpublished else 0.0)
+            session.refresh()
+            unpublished &= session.spool.own_names()
+            if not unpublished:
+                self._error = None
+                return
+            # Another process holds the machine's lock for long: what is ours can be sealed beside it.
+            with self._working:
+                seal_free(session)
+            session.refresh()
+            unpublished &= session.spool.own_names()
+            if unpublished and time.monotonic() >= deadline:
+                self._raise_unpublished(unpublished)
+
+    def _raise_unpublished(self, names: set[str]) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        path = str(self._session.spool.folder / min(names))
+        raise StorageBusyError(
+            f"{path} is held by another process for {FLUSH_WAIT_SECONDS:.0f} s, and was not published",
+            path=path,
+            hint="nothing is lost: it is published by whoever holds it, or by `keepstone recover`",
+        )
+
+    def close(self) -> None:
+        """Stop working in the background; seal what is worth it, bring the rest to disk."""
+        session = self._session
+        self._closing = True
+        self._wake.set()
+        try:
+            thread = self._thread
+            if thread is not None:
+                thread.join()
+                self._thread = None
+            if not session.writable:
+                return
+            # What cannot stay in a journal, or is too much to be left there, is published.
+            left_bytes_max = CLOSE_BYTES_MIN if session.keeps_journals else 1
+            journals = len(session.spool.journals())
+            if session.spool.own_bytes() >= left_bytes_max or journals >= CLOSE_JOURNALS_MIN:
+                self.flush()
+            else:
+                session.spool.sync_all()
+            self._wake.clear()
+            self._fold()
+        finally:
+            session.spool.let_go()
+            self._closing = False

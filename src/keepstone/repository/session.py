@@ -1,0 +1,300 @@
+"""What one process holds of one store: its storage, log, journal, footers and catalog, shared by all who open it.
+
+Layer: repository. Several `open`s of a store in a process share one session, so they share one journal. After a fork
+the child leaves the parent's journal to the parent and begins afresh.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
+from keepstone.blobs.journal import Row
+from keepstone.blobs.spool import Spool
+from keepstone.foundation.clock import Clock
+from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    KeepstoneError,
+    ObjectNotFoundError,
+    StoragePermissionError,
+)
+from keepstone.history.commit import PackName
+from keepstone.history.log import Log
+from keepstone.history.state import State
+from keepstone.repository.catalog import Catalog
+from keepstone.repository.entries import Entries
+from keepstone.repository.identity import Identity
+from keepstone.repository.rows import EntryRow
+from keepstone.storage.base import Storage
+from keepstone.storage.calls import Calls
+from keepstone.storage.local import LocalStorage
+
+STALE_SECONDS_MAX: Final = 1.0
+"""A value that is found is at most this much older than what a neighbour saved; a miss always looks."""
+RETRIES_MAX: Final = 64
+
+
+class Session:
+    """One store in this process; safe to use from many threads."""
+
+    def __init__(self, storage: Storage, identity: Identity, *, writable: bool) -> None:
+        self.storage = storage
+        self.identity = identity
+        self.writable = writable and storage.writable
+        self.clock = Clock()
+        self.calls = storage.calls if isinstance(storage, LocalStorage) else Calls()
+        self._scratch: weakref.finalize[..., Session] | None = None
+        folder = self._journal_folder()
+        self.spool = Spool(
+            folder,
+            store_id=identity.id_bytes,
+            location=storage.location,
+            host=_host(),
+            clock=self.clock,
+            calls=self.calls,
+        )
+        self.log = Log(storage, store_id=identity.id_bytes, writer=self.spool.writer)
+        self.blobs = BlobStore(storage)
+        self.entries = Entries(self.blobs, self._make_catalog(), self._hash_at)
+        self.damaged_packs: set[PackName] = set()
+        """Packs that could not be read; left as they are."""
+        self._refresh_lock = threading.Lock()
+        self._refreshed = 0.0
+        self._followed: State | None = None
+        """The state above whose stamps the clock is known to be."""
+        self.entries.advance(self.log.open())
+        self.refresh()
+
+    def _journal_folder(self) -> Path:
+        if isinstance(self.storage, LocalStorage):
+            return Path(self.storage.location) / "journals"
+        import shutil
+        import tempfile
+
+        scratch = tempfile.mkdtemp(prefix="keepstone-")
+        self._scratch = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        return Path(scratch) / "journals"
+
+    @property
+    def keeps_journals(self) -> bool:
+        """Whether a journal is still there when the session is closed; not where the store is in memory."""
+        return self._scratch is None
+
+    def _make_catalog(self) -> Catalog | None:
+        if not isinstance(self.storage, LocalStorage) or not self.writable or self.identity.locks != "local":
+            return None
+        root = Path(self.storage.location)
+        try:
+            owner = self.calls.lstat(str(root / "store.json"))
+        except OSError:
+            # It only makes things fast.
+            return None
+        return Catalog(root / "cache", (owner.st_dev, owner.st_ino))
+
+    def _hash_at(self, number: int) -> bytes | None:
+        if number < 0:
+            return bytes(32)
+        try:
+            return self.log.commit_at(number).hash
+        except (KeepstoneError, ObjectNotFoundError):
+            return None
+
+    def _follow_stamps(self) -> None:
+        state = self.log.state
+        if state is not self._followed:
+            for pack in state.packs.values():
+                self.clock.follow(pack.record.stamp_max)
+            self._followed = state
+
+    def after_fork(self) -> None:
+        """In a forked child: everything that belongs to the parent is left to it."""
+        self.clock.after_fork()
+        self.spool.after_fork()
+        self.log.after_fork(self.spool.writer)
+        self.blobs.after_fork()
+        self.entries.after_fork()
+        self._refresh_lock = threading.Lock()
+        if self._scratch:
+            # The folder is the parent's to remove.
+            self._scratch.detach()
+
+    def require_writable(self) -> None:
+        """Refuse to change a store that was opened for reading, or cannot be written.
+
+        Raises:
+            StoragePermissionError: it cannot.
+        """
+        if not self.writable:
+            raise StoragePermissionError(
+                f"the store at {self.storage.location} is open for reading only",
+                path=self.storage.location,
+                hint="open it without mode='r', as a user who may write there",
+            )
+
+    # ---- seeing what others did --------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """See all that any process has published, and all that any on this machine has appended.
+
+        Journals are read first and the log second: what leaves a journal is in the log before.
+        """
+        with self._refresh_lock:
+            gone = self.spool.refresh()
+            state = self.log.refresh()
+            for _ in range(RETRIES_MAX):
+                if self.entries.advance(state):
+                    break
+                # A neighbour has committed and folded since.
+                state = self.log.refresh()
+            self.spool.forget(gone)
+            self._follow_stamps()
+            self.spool.note_tip(state.number, state.hash)
+            self._refreshed = time.monotonic()
+
+    def refresh_if_stale(self) -> None:
+        """Refresh if that was not done for a second."""
+        if time.monotonic() - self._refreshed > STALE_SECONDS_MAX:
+            self.refresh()
+
+    # ---- entries -----------------------------------------------------------------------------------------------------
+
+    def peek(self, collection: str, key: str) -> Row | EntryRow | None:
+        """Return the newest known row of a key, removed or not; looks nowhere new."""
+        spool = self.spool
+        row = spool.find(collection, key) if spool.has_journals else None
+        packed = self.entries.find(collection, key)
+        if row is None:
+            return packed
+        if packed is not None and (packed.stamp, packed.writer) > (row.stamp, row.writer):
+            return packed
+        return row
+
+    def find(self, collection: str, key: str) -> Row | EntryRow | None:
+        """Return the newest row of a key; a key that seems absent is looked for again after a refresh."""
+        self.refresh_if_stale()
+        row = self.peek(collection, key)
+        if row is None or row.digest is None:
+            self.refresh()
+            row = self.peek(collection, key)
+        return row if row is not None and row.digest is not None else None
+
+    def read_row(self, row: Row | EntryRow) -> bytes:
+        """Return the value that a row names, verified.
+
+        Raises:
+            BlobNotFoundError: its pack is gone: look the row up again.
+        """
+        digest = row.digest
+        if digest is None:
+            raise BlobNotFoundError("the key was removed", digest="")
+        if isinstance(row, Row):
+            return row.journal.read_value(row) if row.offset >= 0 else self.read_blob(digest)
+        if row.place is None or is_recipe(row.place):
+            return self.read_blob(digest)
+        return self.blobs.read(row.place, digest)
+
+    # ---- blobs by digest ---------------------------------------------------------------------------------------------
+
+    def find_blob(self, digest: Digest) -> Place:
+        """Return where an artifact's blob lies.
+
+        Raises:
+            BlobNotFoundError: no live pack holds it.
+        """
+        for _ in range(RETRIES_MAX):
+            tip = self.log.state.number
+            place = self.entries.find_blob(digest)
+            if place is not None:
+                return place
+            self.refresh()
+            if self.log.state.number == tip:
+                break
+        self.entries.raise_unreadable()
+        raise BlobNotFoundError(
+            f"blob {digest} is not in this store",
+            digest=str(digest),
+            hint="run `keepstone fsck`; another copy of the store may have it",
+        )
+
+    def read_blob(self, digest: Digest) -> bytes:
+        """Return a blob whole, however it is stored, verified."""
+        return b"".join(self.stream_blob(digest))
+
+    def stream_blob(self, digest: Digest) -> Iterator[bytes]:
+        """Yield a blob piece by piece; each piece is verified, and the whole at its end.
+
+        Raises:
+            DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
+        """
+        place, content = self._read_found(digest)
+        if content is not None:
+            yield content
+            return
+        from blake3 import blake3
+
+        hasher = blake3()
+        pieces = self.blobs.read_pieces(place, digest)
+        last: bytes = b""
+        for piece in pieces:
+            _, raw = self._read_found(piece.digest)
+            if raw is None:
+                raise DigestMismatchError(
+                    f"piece {piece.digest} of {digest} is not a plain blob",
+                    expected=str(piece.digest),
+                    actual="",
+                )
+            hasher.update(raw)
+            if last:
+                yield last
+            last = raw
+        actual = Digest(hasher.digest())
+        if actual != digest:
+            raise DigestMismatchError(
+                f"blob {digest} reads as {actual}",
+                expected=str(digest),
+                actual=str(actual),
+                hint="run `keepstone fsck`",
+            )
+        yield last
+
+    def _read_found(self, digest: Digest) -> tuple[Place, bytes | None]:
+        while True:
+            tip = self.log.state.number
+            place = self.find_blob(digest)
+            if is_recipe(place):
+                return place, None
+            try:
+                return place, self.blobs.read(place, digest)
+            except BlobNotFoundError:
+                # Packed anew in between: look it up again, as long as there is news.
+                self.refresh()
+                if self.log.state.number == tip:
+                    raise
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Bring what was appended to disk."""
+        if self.writable:
+            self.spool.sync_all()
+        if self.entries.catalog:
+            self.entries.catalog.close()
+        if self._scratch:
+            self._scratch()
+        self.spool.close_files()
+        self.storage.close()
+        self._refreshed = 0.0
+
+
+def _host() -> str:
+    name = os.uname().nodename if hasattr(os, "uname") else "host"
+    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:40] or "host"

@@ -1,0 +1,164 @@
+"""Blobs on their way into one commit: large ones are written as packs at once, small ones ride in the commit.
+
+Layer: repository. What the store has already is not written again; the commit then states the packs that it relies on.
+Memory stays within one pack whatever the content's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from blake3 import blake3
+
+from keepstone.blobs.footer import Entry
+from keepstone.blobs.pack import Pack, PackBuilder
+from keepstone.blobs.recipe import Piece, cut, encode_recipe
+from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import ObjectExistsError
+from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTES_TARGET, Kind, Origin
+from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
+from keepstone.history.state import State
+from keepstone.history.validate import Rule, StaleDraftError
+from keepstone.repository.session import Session
+
+_INLINE_BLOBS_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
+"""Leaves room for the footer and the entries of a commit's own pack [bytes]."""
+
+
+class Restage(Exception):
+    """A pack that this commit relied on was dropped meanwhile: stage the content again."""
+
+
+class Staging:
+    """Collects the content of one commit."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._base = session.log.state.length
+        self._builder = PackBuilder(Origin.SAVE)
+        self._written: list[PackRecord] = []
+        self._written_digests: set[bytes] = set()
+        self._needs: set[PackName] = set()
+
+    def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
+        """Keep one blob of at most a chunk's size; return its digest."""
+        digest = digest or Digest.of(raw)
+        if digest in self._builder or digest in self._written_digests:
+            return digest
+        place = self._session.entries.find_blob(digest)
+        name = self._session.entries.pack_name(place) if place else None
+        if name is not None and place is not None and place.kind == kind:
+            self._needs.add(name)
+            return digest
+        self._builder.add(digest, raw, kind)
+        self._written_digests.add(bytes(digest))
+        if self._builder.size >= PACK_BYTES_TARGET:
+            self._write()
+        return digest
+
+    def add_content(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+        """Keep content of any size; return its digest and size in bytes."""
+        hasher = blake3()
+        pieces: list[Piece] = []
+        first: bytes | None = None
+        size = 0
+        for raw in cut(chunks):
+            hasher.update(raw)
+            size += len(raw)
+            if first is None and len(raw) < CHUNK_BYTES:
+                first = raw
+                continue
+            pieces.append(Piece(self.add(raw), len(raw)))
+        if not pieces:
+            return self.add(first or b""), size
+        if first is not None:
+            pieces.append(Piece(self.add(first), len(first)))
+        digest = Digest(hasher.digest())
+        if len(pieces) > 1:
+            self.add(encode_recipe(pieces), digest, Kind.RECIPE)
+        return digest, size
+
+    def _write(self) -> None:
+        """Write what was collected as a pack of its own."""
+        pack = self._builder.finish()
+        self._written.append(write_pack(self._session, pack, self._base))
+        self._builder = PackBuilder(Origin.SAVE)
+
+    def settle(self) -> None:
+        """Write what is too large to ride in the commit itself; call before `draft`."""
+        if self._builder.size > _INLINE_BLOBS_MAX:
+            self._write()
+
+    def draft(
+        self,
+        state: State,
+        *,
+        message: str = "",
+        refs: tuple[RefChange, ...] = (),
+        entries: tuple[tuple[str, Entry], ...] = (),
+    ) -> Draft:
+        """Return the commit of all that was staged, with `entries` (collection, entry), for `state`.
+
+        Raises:
+            Restage: something that this relies on is not live any more.
+        """
+        stale = any(name not in state.packs for name in self._needs)
+        if stale or any(record.name.base < state.floor for record in self._written):
+            raise Restage
+        builder = self._builder.copy()
+        for collection, entry in entries:
+            builder.add_entry(collection, entry)
+        if builder.empty:
+            return Draft(
+                message=message, add=tuple(self._written), refs=refs, needs=tuple(sorted(self._needs))
+            )
+        pack = builder.finish()
+        return Draft(
+            message=message,
+            add=tuple(self._written),
+            inline=record_of(pack, state.length),
+            inline_bytes=pack.data,
+            refs=refs,
+            needs=tuple(sorted(self._needs)),
+        )
+
+
+def record_of(pack: Pack, base: int) -> PackRecord:
+    """Return what a commit says about `pack`."""
+    return PackRecord(
+        name=PackName(base, bytes(pack.digest)),
+        size=len(pack.data),
+        footer_size=pack.footer_size,
+        entries=pack.entries,
+        collections=pack.collections,
+        stamp_max=pack.stamp_max,
+        origin=int(pack.origin),
+    )
+
+
+def packs_holding(session: Session, digests: Iterable[Digest]) -> set[PackName]:
+    """Return live packs that hold these blobs: what a commit that relies on them states as needed.
+
+    Raises:
+        StaleDraftError: one is in no live pack.
+    """
+    needs: set[PackName] = set()
+    for digest in digests:
+        place = session.entries.find_blob(digest)
+        name = session.entries.pack_name(place) if place else None
+        if name is None:
+            raise StaleDraftError(f"blob {digest}, which this relies on, is in no live pack", rule=Rule.NEEDS)
+        needs.add(name)
+    return needs
+
+
+def write_pack(session: Session, pack: Pack, base: int) -> PackRecord:
+    """Write a pack as an object of its own; one that is there already has the same bytes."""
+    record = record_of(pack, base)
+    try:
+        session.storage.write_new(record.name.key, pack.data)
+    except ObjectExistsError:
+        if session.storage.size(record.name.key) != len(pack.data):
+            raise
+    return record

@@ -1,0 +1,155 @@
+"""A version of an artifact, and what one can do with it.
+
+Layer: repository. A version never changes: its digest stands for its content, its metadata and its parents.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any
+
+from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import ArtifactNotFoundError
+from keepstone.foundation.names import shown
+from keepstone.objects.manifest import Manifest, Part
+from keepstone.objects.trees import part_name, write_tree
+
+if TYPE_CHECKING:
+    from keepstone.repository.repository import Repository
+
+
+class Version:
+    """One immutable version; equal where name, number and digest are."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        name: str,
+        number: int,
+        digest: Digest,
+        created_ns: int,
+        manifest: Manifest,
+        *,
+        created_new: bool = False,
+    ) -> None:
+        self._repository = repository
+        self._manifest = manifest
+        self._created_ns = created_ns
+        self.name = name
+        self.number = number
+        self._digest = digest
+        self.created_new = created_new
+        """Whether the save that returned this made it; False where it equals the newest version."""
+
+    @property
+    def digest(self) -> str:
+        """`b3:` and 64 hex digits, of content, metadata and parents."""
+        return str(self._digest)
+
+    @property
+    def digest_bytes(self) -> Digest:
+        """The digest as 32 bytes."""
+        return self._digest
+
+    @property
+    def selector(self) -> str:
+        """`name@v3`, which means this version for ever in this store."""
+        return f"{self.name}@v{self.number}"
+
+    @property
+    def created(self) -> datetime.datetime:
+        """When it was saved, in UTC; by the clock of who saved it."""
+        return datetime.datetime.fromtimestamp(self._created_ns / 1e9, datetime.UTC)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts, uncompressed."""
+        return sum(part.size for part in self._manifest.parts)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What was given at save; read-only."""
+        return MappingProxyType(self._manifest.metadata)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Digests of the versions that this one was made from."""
+        return self._manifest.parents
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts, sorted by path."""
+        return self._manifest.parts
+
+    @property
+    def type_name(self) -> str:
+        """What kind of value it holds, for people."""
+        return self._manifest.type_name
+
+    @property
+    def serializer(self) -> str:
+        """Id of the serializer that wrote it."""
+        return self._manifest.serializer
+
+    def __repr__(self) -> str:
+        return f"<Version {self.selector} {self.digest[:11]}… {self.size_bytes:,} bytes>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Version):
+            return NotImplemented
+        return (self.name, self.number, self._digest) == (other.name, other.number, other._digest)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.number, self._digest))
+
+    def load(self, type: Any = None, *, allow_pickle: bool = False) -> Any:  # noqa: A002
+        """Return the value, a fresh copy; `type` builds a dataclass, Struct, pydantic or attrs instance of it."""
+        return self._repository.load_manifest(self._manifest, type, allow_pickle=allow_pickle)
+
+    def chunks(self, path: str = "") -> Iterator[bytes]:
+        """Yield the bytes of one part, piece by piece; of the only one where `path` is empty.
+
+        Raises:
+            ArtifactNotFoundError: there is no such part.
+        """
+        return self._repository.session.stream_blob(Digest(self._part(path).digest))
+
+    def open(self, path: str = "") -> IO[bytes]:
+        """Return one part as a readable, seekable file; the only one where `path` is empty.
+
+        Raises:
+            ArtifactNotFoundError: there is no such part.
+        """
+        return io.BytesIO(b"".join(self.chunks(path)))
+
+    def _part(self, path: str) -> Part:
+        parts = self._manifest.parts
+        if not path and len(parts) == 1:
+            return parts[0]
+        for part in parts:
+            if part.path == path or part_name(self._manifest, part) == path:
+                return part
+        known = tuple(part.path for part in parts[:8])
+        raise ArtifactNotFoundError(
+            f"{self.selector} has no part {shown(path)}"
+            if path
+            else f"{self.selector} has {len(parts)} parts",
+            selector=self.selector,
+            near=known,
+            hint=f"name one of its {len(parts)} parts, such as {', '.join(known)}",
+        )
+
+    def checkout(self, target: str | os.PathLike[str]) -> str:
+        """Write the parts as files to `target`, which must not exist yet, or be an empty folder; return the path.
+
+        Raises:
+            InvalidInputError: something is there.
+            CorruptionError: a part is damaged; nothing is left at `target`.
+        """
+        session = self._repository.session
+        write_tree(self._manifest, lambda part: session.stream_blob(Digest(part.digest)), target)
+        return os.fspath(target)
