@@ -1,0 +1,43 @@
+"""Recovery: what processes left in their journals is published.
+
+Layer: operations. Nobody needs to call it: dead journals are read in place and sealed by the next writer. It is for
+doing so at once, and for telling what was found.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from keepstone.blobs.spool import Stranger
+from keepstone.repository.repository import Repository
+
+_LOCK_WAIT_SECONDS = 30.0
+
+
+class RecoverReport(NamedTuple):
+    """What recovery found."""
+
+    journals: int
+    """Journals that were published."""
+    entries: int
+    skipped: int
+    """Items torn by a loss of power before their level was reached."""
+    damaged: tuple[str, ...]
+    """Journals with damage below what had been synced; kept aside, their sound items are published."""
+    strangers: tuple[Stranger, ...]
+    """Files among the journals that could not be used, and why."""
+    swept: int
+    """Unborn journals that a crash left, removed."""
+
+
+def recover(repository: Repository) -> RecoverReport:
+    """Publish every journal that nobody holds. Safe to repeat, and to kill at any point."""
+    session = repository.session
+    session.require_writable()
+    session.spool.finish()
+    swept = session.spool.sweep()
+    report = repository.sealer.seal(_LOCK_WAIT_SECONDS, beside=True)
+    session.refresh()
+    return RecoverReport(
+        report.journals, report.entries, report.skipped, report.damaged, session.spool.strangers, swept
+    )
