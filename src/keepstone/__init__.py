@@ -1,0 +1,77 @@
+"""Keepstone keeps what an ML or LLM project makes: results, prompts, modules, analyses, caches.
+
+The public names, nothing else; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from keepstone.api import Store as Store
+    from keepstone.api import open as open  # noqa: A004
+    from keepstone.foundation.digest import Digest as Digest
+    from keepstone.foundation.errors import *  # noqa: F403
+    from keepstone.foundation.names import quote as quote
+    from keepstone.foundation.names import unquote as unquote
+    from keepstone.repository.collection import Collection as Collection
+    from keepstone.repository.version import Version as Version
+    from keepstone.workflows.record import Record as Record
+    from keepstone.workflows.results import Results as Results
+
+__version__: Final = "0.1.0"
+
+_ERRORS: Final = "keepstone.foundation.errors"
+_PLACES: Final = {
+    "Collection": "keepstone.repository.collection",
+    "Digest": "keepstone.foundation.digest",
+    "Record": "keepstone.workflows.record",
+    "Results": "keepstone.workflows.results",
+    "Store": "keepstone.api",
+    "Version": "keepstone.repository.version",
+    "open": "keepstone.api",
+    "quote": "keepstone.foundation.names",
+    "unquote": "keepstone.foundation.names",
+    **dict.fromkeys(
+        (
+            "ArtifactNotFoundError",
+            "BlobNotFoundError",
+            "ConfigChangedError",
+            "ConflictError",
+            "CorruptionError",
+            "DigestMismatchError",
+            "DivergedError",
+            "InvalidInputError",
+            "KeepstoneError",
+            "KeyNotFoundError",
+            "KindError",
+            "MalformedError",
+            "NotFoundError",
+            "RefConflictError",
+            "SerializerError",
+            "StorageBusyError",
+            "StorageError",
+            "StorageFullError",
+            "StoragePermissionError",
+            "StoreNotFoundError",
+            "UnsafeStorageError",
+            "UnsupportedFormatError",
+        ),
+        _ERRORS,
+    ),
+}
+
+__all__ = [*_PLACES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'keepstone' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

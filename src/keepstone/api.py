@@ -1,0 +1,307 @@
+"""Store: the front door. A repository, plus one line for each thing done to the whole store.
+
+Layer: api. Opening by location is safe to repeat: all `Store`s of one place in a process share what they hold.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from keepstone.foundation.errors import InvalidInputError, StorageError
+from keepstone.foundation.names import check_name
+from keepstone.objects.serializer import Serializer
+from keepstone.repository.arguments import check_kind_of
+from keepstone.repository.changes import LogEntry, log_entry
+from keepstone.repository.collection import Collection, Durability
+from keepstone.repository.opening import close_repository, open_repository
+from keepstone.repository.refs import Kind, check_kind, read_name_ref
+from keepstone.repository.repository import ANY, Repository
+from keepstone.repository.version import Version
+from keepstone.storage.locate import locate
+
+if TYPE_CHECKING:
+    # Each is imported when it is first asked for: most programs never do.
+    from keepstone.operations.fsck import FsckReport
+    from keepstone.operations.recover import RecoverReport
+    from keepstone.operations.stats import StoreStats
+
+T = TypeVar("T")
+Mode = Literal["a", "r"]
+
+
+class Store:
+    """Artifacts, their versions, and collections, at one place; safe to use from many threads.
+
+    Use `keepstone.open`. Pickles as location and options, so it can be handed to worker processes.
+    """
+
+    def __init__(self, location: str, *, create: bool = False, mode: Mode = "a") -> None:
+        if mode not in ("a", "r"):
+            raise InvalidInputError(
+                f"unknown mode {mode!r}", hint="use 'a' to read and write, 'r' to read only"
+            )
+        storage = locate(location, writable=False if mode == "r" else None)
+        self._mode: Mode = mode
+        self._repository: Repository | None = open_repository(storage, create=create, writable=mode == "a")
+        self._location = storage.location
+
+    @property
+    def location(self) -> str:
+        """Where the store is: an absolute path or a URL."""
+        return self._location
+
+    @property
+    def id(self) -> str:
+        """The store's own id, 32 hex digits; copies of its folder share it."""
+        return self.repository.session.identity.store_id
+
+    @property
+    def repository(self) -> Repository:
+        """What this is a door to.
+
+        Raises:
+            StorageError: the store was closed.
+        """
+        if self._repository is None:
+            raise StorageError(
+                f"the store at {self._location} was closed", path=self._location, hint="open it again"
+            )
+        return self._repository
+
+    def __repr__(self) -> str:
+        return f"<Store {self._location}{'' if self._mode == 'a' else ', read-only'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (self._location, self._mode))
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Bring everything to disk and let go; closing twice is allowed.
+
+        Raises:
+            StorageError: that failed; what was acknowledged at its level is still there.
+        """
+        repository, self._repository = self._repository, None
+        if repository is not None:
+            close_repository(repository)
+
+    # ---- artifacts ---------------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        name: str,
+        value: object,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        parents: Iterable[str | Version] = (),
+        aliases: Iterable[str] = (),
+        message: str = "",
+        expected: str | None = ANY,
+        serializer: str | None = None,
+    ) -> Version:
+        """Keep `value` as the next version of `name`; it is published when this returns.
+
+        What equals the newest version in content, metadata and parents makes no new one (`created_new` is False);
+        `aliases` move either way. `expected` is the digest that the newest version must have, None for "no version
+        yet". `serializer` names one where the value's type does not decide.
+
+        Raises:
+            InvalidInputError: a name, an alias or metadata cannot be accepted.
+            SerializerError: nothing here can write the value, or it would not load as it is.
+            RefConflictError: only with `expected`: somebody was first.
+            KindError: the name is a collection's.
+            StorageError: the medium failed; nothing was saved.
+        """
+        return self.repository.save(
+            name,
+            value,
+            metadata=metadata,
+            parents=parents,
+            aliases=aliases,
+            message=message,
+            expected=expected,
+            serializer=serializer,
+        )
+
+    def load(self, selector: str, *, type: Any = None, allow_pickle: bool = False) -> Any:  # noqa: A002
+        """Return the value that `selector` means, a fresh copy; `type` builds and validates a class of yours.
+
+        Raises:
+            ArtifactNotFoundError: there is no such name, version or alias.
+            CorruptionError: its bytes are damaged; nothing wrong is returned.
+            SerializerError: the value does not fit `type`, or what wrote it is not installed here.
+        """
+        return self.repository.load(selector, type, allow_pickle=allow_pickle)
+
+    def resolve(self, selector: str) -> Version:
+        """Return the version that `selector` means now.
+
+        Raises:
+            ArtifactNotFoundError: there is no such name, version or alias.
+        """
+        return self.repository.resolve(selector)
+
+    def exists(self, selector: str) -> bool:
+        """Whether `selector` means something now."""
+        return self.repository.naming.exists(selector)
+
+    def names(self, prefix: str = "", *, kind: Kind | None = None) -> list[str]:
+        """Return the names that begin with `prefix`, sorted; all, or those of artifacts or of collections."""
+        check_kind_of(prefix, str, "prefix", "text")
+        if kind not in (None, "artifact", "collection"):
+            raise InvalidInputError(f"unknown kind {kind!r}", hint="use 'artifact', 'collection' or None")
+        return self.repository.naming.names(prefix, kind)
+
+    def kind(self, name: str) -> Kind | None:
+        """Return "artifact" or "collection", None where there is no such name."""
+        self.repository.session.refresh()
+        return self.repository.naming.kind_of(name)
+
+    def versions(self, name: str) -> list[Version]:
+        """Return the versions of `name`, newest first.
+
+        Raises:
+            ArtifactNotFoundError: there is no such name.
+        """
+        return self.repository.naming.versions(name)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Return the aliases of `name` and the numbers of the versions that they mean."""
+        session = self.repository.session
+        session.refresh()
+        found = self.repository.naming.aliases_in(session.log.state, check_name(name))
+        return {alias: ref.number for alias, ref in sorted(found.items())}
+
+    def find(self, prefix: str = "", where: Callable[[Version], bool] | None = None) -> list[Version]:
+        """Return the newest version of each artifact below `prefix` for which `where` is true.
+
+        A version whose metadata lacks what `where` looks up (KeyError) does not match.
+        """
+        if where is not None:
+            check_kind_of(where, Callable, "where", "a function of a version")
+        found: list[Version] = []
+        for name in self.names(prefix, kind="artifact"):
+            version = self.resolve(name)
+            try:
+                if where is None or where(version):
+                    found.append(version)
+            except KeyError:
+                continue
+        return found
+
+    def alias(self, selector: str, alias: str, *, expected: str | None = ANY, message: str = "") -> Version:
+        """Let `alias` mean what `selector` means now; return that version.
+
+        `expected` is a selector of the version that the alias must mean now, None for "no such alias yet".
+
+        Raises:
+            RefConflictError: only with `expected`: it means something else.
+        """
+        return self.repository.alias(selector, alias, expected=expected, message=message)
+
+    def unalias(self, name: str, alias: str, *, message: str = "") -> None:
+        """Remove an alias; the version that it meant stays."""
+        self.repository.unalias(name, alias, message=message)
+
+    def remove(self, selector: str, *, message: str = "") -> tuple[str, ...]:
+        """Remove one version (`name@v3`), or a name with all that is under it; return what was removed.
+
+        The history keeps the removal, and a number is never given again.
+
+        Raises:
+            ConflictError: an alias still means the version.
+        """
+        return self.repository.remove(selector, message=message)
+
+    def history(self, name: str | None = None) -> Iterator[LogEntry]:
+        """Yield what was decided about `name` (about everything), newest first."""
+        return (log_entry(commit) for commit in self.repository.history(name))
+
+    # ---- collections -------------------------------------------------------------------------------------------------
+
+    @overload
+    def collection(self, name: str, *, type: type[T], durability: Durability = "disk") -> Collection[T]: ...
+
+    @overload
+    def collection(
+        self, name: str, *, type: None = None, durability: Durability = "disk"
+    ) -> Collection[Any]: ...
+
+    def collection(self, name: str, *, type: Any = None, durability: Durability = "disk") -> Collection[Any]:  # noqa: A002
+        """Return the mapping `name`: text to values of any kind, kept the moment they are set.
+
+        Nothing is written before the first item. `type` builds a dataclass, Struct, pydantic or attrs instance of
+        each value. `durability` is what a set item survives when the call returns: "process" a `kill -9`, "disk" a
+        loss of power, "store" is published to all.
+
+        Raises:
+            KindError: the name is an artifact's.
+        """
+        value = self.repository.session.log.state.refs.get(check_name(name))
+        if value is not None:
+            check_kind(read_name_ref(value, name), name, "collection")
+        return Collection(self.repository, name, type, durability)
+
+    def flush(self) -> None:
+        """Return when everything that this process set in collections is published."""
+        self.repository.session.require_writable()
+        self.repository.sealer.flush()
+
+    # ---- serializers -------------------------------------------------------------------------------------------------
+
+    def register(self, serializer: Serializer) -> None:
+        """Use `serializer` for the values that it matches, before all others, in this process."""
+        for member in ("id", "version", "matches", "dump", "load"):
+            if not hasattr(serializer, member):
+                raise InvalidInputError(
+                    f"{type(serializer).__name__} is no serializer: it has no {member!r}",
+                    hint="docs/contributing.md shows what a serializer has",
+                )
+        self.repository.registry.register(serializer)
+
+    # ---- the whole store ---------------------------------------------------------------------------------------------
+
+    def recover(self) -> RecoverReport:
+        """Publish what processes left in their journals, however they died. Safe to repeat; can itself be killed."""
+        from keepstone.operations.recover import recover
+
+        return recover(self.repository)
+
+    def fsck(self, *, read_data: bool = False) -> FsckReport:
+        """Check the store; changes nothing. `read_data` reads every byte."""
+        from keepstone.operations.fsck import fsck
+
+        return fsck(self.repository, read_data=read_data)
+
+    def stats(self) -> StoreStats:
+        """Return how much of what is in the store."""
+        from keepstone.operations.stats import stats
+
+        return stats(self.repository)
+
+
+def open(  # noqa: A001
+    location: str | os.PathLike[str], *, create: bool | None = None, mode: Mode = "a"
+) -> Store:
+    """Open the store at `location`, a folder or a URL; a new folder becomes a store unless `create=False`.
+
+    `mode="r"` only reads, and works where writing is not permitted.
+
+    Raises:
+        StoreNotFoundError: there is none, and none was created.
+        InvalidInputError: the folder holds something else, or is a file.
+        UnsupportedFormatError: a newer release made it.
+    """
+    check_kind_of(location, str | bytes | os.PathLike, "location", "a path or a URL")
+    return Store(os.fspath(location), create=mode == "a" if create is None else create, mode=mode)
+
+
+def _reopen(location: str, mode: Mode) -> Store:
+    return Store(location, create=False, mode=mode)

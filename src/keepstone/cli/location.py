@@ -1,0 +1,57 @@
+"""Where the store is: the option, the environment, the nearest `.keepstone`, or here.
+
+Layer: cli. The only file that reads KEEPSTONE_STORE. Nothing is created here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from keepstone.foundation.errors import InvalidInputError, StoreNotFoundError
+
+FOLDER: Final = ".keepstone"
+VARIABLE: Final = "KEEPSTONE_STORE"
+
+
+def locate(option: str | None, environment: Mapping[str, str], folder: Path) -> str:
+    """Return the path or URL of the store that a command run in `folder` means.
+
+    `--store`, else KEEPSTONE_STORE, else the nearest `.keepstone` upwards, else `.keepstone` in `folder`.
+    """
+    if option is not None:
+        return _given(option, "--store")
+    if environment.get(VARIABLE):
+        return _given(environment[VARIABLE], VARIABLE)
+    for parent in (folder, *folder.parents):
+        if (parent / FOLDER).is_dir():
+            return str(parent / FOLDER)
+    return str(folder / FOLDER)
+
+
+def _given(location: str, where: str) -> str:
+    if not location:
+        raise InvalidInputError(f"{where} is empty", hint="give a folder or a URL such as s3://bucket/team")
+    return location if is_url(location) else os.path.expanduser(location)
+
+
+def is_url(location: str) -> bool:
+    """Whether `location` is a URL, not a path."""
+    return "://" in location
+
+
+def check_exists(location: str) -> str:
+    """Return `location` if there is a store; a URL is returned unseen, opening it will tell.
+
+    Raises:
+        StoreNotFoundError: it is a path without a store.
+    """
+    if not is_url(location) and not os.path.exists(os.path.join(location, "store.json")):
+        raise StoreNotFoundError(
+            f"no store at {location}",
+            location=location,
+            hint="make one with `keepstone init`, or say where it is with --store or KEEPSTONE_STORE",
+        )
+    return location

@@ -1,0 +1,35 @@
+"""Opens the store that a command means; the library is imported here and not before.
+
+Layer: cli. Reading commands open for reading and never create; only commands that keep something make one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from keepstone.api import Store
+    from keepstone.cli.console import Console
+
+
+def open_to_read(arguments: argparse.Namespace, console: Console) -> Store:
+    """Return the store, open for reading."""
+    import keepstone
+
+    return keepstone.open(console.store_path(arguments), mode="r")
+
+
+def open_to_change(arguments: argparse.Namespace, console: Console) -> Store:
+    """Return the store, open for writing; there must be one."""
+    import keepstone
+
+    return keepstone.open(console.store_path(arguments), create=False)
+
+
+def open_to_keep(arguments: argparse.Namespace, console: Console) -> Store:
+    """Return the store, open for writing; a local folder is created."""
+    import keepstone
+
+    return keepstone.open(console.store_path(arguments, create=True))

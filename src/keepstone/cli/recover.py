@@ -1,0 +1,60 @@
+"""`keepstone recover`: publishes what killed programs left behind.
+
+Layer: cli. Nothing is lost without it: readers on this machine see such answers anyway.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from keepstone.cli import exit_codes
+from keepstone.cli.formatting import plural
+from keepstone.cli.opening import open_to_change
+from keepstone.cli.parser import add_json
+
+if TYPE_CHECKING:
+    from keepstone.cli.console import Console
+    from keepstone.operations.recover import RecoverReport
+
+HELP = """\
+Publish what programs that were killed had kept, but not yet published, and say what it was.
+Readers on this machine see it even without that; it can be repeated, and stopped, at any time."""
+EXAMPLES = """\
+keepstone recover
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Recover, and print the report."""
+    with open_to_change(arguments, console) as store:
+        report = store.recover()
+    if arguments.json:
+        strangers = [stranger._asdict() for stranger in report.strangers]
+        console.json({**report._asdict(), "strangers": strangers})
+    else:
+        _print(report, console)
+    return exit_codes.CORRUPTION if report.damaged else exit_codes.OK
+
+
+def _print(report: RecoverReport, console: Console) -> None:
+    if report.journals or report.swept:
+        console.out(
+            f"published {plural(report.entries, 'item')} from {plural(report.journals, 'journal')}"
+            + (f"; {plural(report.swept, 'empty remainder')} removed" if report.swept else "")
+        )
+    else:
+        console.out("nothing was left behind")
+    if report.skipped:
+        console.out(
+            f"{plural(report.skipped, 'item')} torn by a loss of power, before they counted as on disk"
+        )
+    for name in report.damaged:
+        console.out(f"{name} is damaged; what is sound in it was published, and the file was kept aside")
+    for stranger in report.strangers:
+        console.out(f"left alone: {stranger}")

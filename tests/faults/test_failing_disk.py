@@ -1,0 +1,201 @@
+"""Every system call failing, once and for ever: nothing acknowledged is lost, and the error says where."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.storage.faulty_calls import FaultyCalls
+
+import keepstone
+from keepstone.api import Store
+from keepstone.foundation.errors import StorageError, StorageFullError
+from keepstone.repository import opening
+
+FAILING = ("write", "fsync", "fdatasync", "link", "link_open", "rename", "mkdir", "ftruncate", "open")
+Operation = Callable[[Store], object]
+
+
+def put(durability: Any) -> Operation:
+    def work(store: Store) -> None:
+        store.collection("items", durability=durability)["new"] = "x" * 500
+
+    return work
+
+
+OPERATIONS: dict[str, Operation] = {
+    "put at process": put("process"),
+    "put at disk": put("disk"),
+    "put at store": put("store"),
+    "save": lambda store: store.save("model", {"new": 1}),
+    "save much": lambda store: store.save("model", os.urandom(400_000)),
+    "flush": lambda store: store.flush(),
+    "recover": lambda store: store.recover(),
+    "close": lambda store: store.close(),
+}
+
+
+class Disk:
+    """Gives one calls object to whoever opens the store, so that it can begin to fail later."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = FaultyCalls(only=FAILING)
+        monkeypatch.setattr("keepstone.storage.local.Calls", lambda: self.calls)
+
+    def fail(self, nth: int, *, forever: bool, error: int) -> None:
+        self.calls._count, self.calls._fail_at = 0, nth  # pyright: ignore[reportPrivateUsage]
+        self.calls._forever, self.calls._error = forever, error  # pyright: ignore[reportPrivateUsage]
+        self.calls.failed.clear()
+
+    def heal(self) -> bool:
+        """Work again; return whether anything had failed."""
+        self.calls._fail_at = 0  # pyright: ignore[reportPrivateUsage]
+        return bool(self.calls.failed)
+
+
+def prepared(place: Path) -> Store:
+    """An open store with acknowledged items at each level, some published, some in the open journal."""
+    store = keepstone.open(place)
+    store.save("model", {"old": 0})
+    store.collection("items", durability="store")["at store"] = 1
+    store.collection("items", durability="disk")["at disk"] = 2
+    store.collection("items", durability="process")["at process"] = 3
+    return store
+
+
+def require_acknowledged(store: Store) -> None:
+    items = store.collection("items")
+    assert (items["at store"], items["at disk"], items["at process"]) == (1, 2, 3)
+    assert store.load("model@v1") == {"old": 0}
+    assert items.get("new", "x" * 500) == "x" * 500
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("forever", [False, True])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_disk_that_fails_at_any_call_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, forever: bool, error: int
+) -> None:
+    monkeypatch.setattr("keepstone.history.slots.WAIT_SECONDS_MAX", 0.001)
+    disk = Disk(monkeypatch)
+    for nth in range(1, 200):
+        place = tmp_path / f"{nth}"
+        store = prepared(place)
+        disk.fail(nth, forever=forever, error=error)
+        raised: StorageError | None = None
+        try:
+            OPERATIONS[name](store)
+        except StorageError as caught:
+            raised = caught
+        failed = disk.heal()
+        if raised is not None:
+            assert raised.path or "store" in str(raised), repr(raised)
+            assert str(raised)
+        elif not forever and name != "close":
+            require_acknowledged(store)
+        if name != "close":
+            require_acknowledged(store)
+            store.collection("items")["after"] = nth
+            store.save("model", {"after": nth})
+            store.flush()
+            store.close()
+        opening._close_all()  # pyright: ignore[reportPrivateUsage]
+        with keepstone.open(place) as again:
+            require_acknowledged(again)
+            again.recover()
+            require_acknowledged(again)
+            report = again.fsck(read_data=True)
+            assert report.ok, report.findings
+            if raised is None and name.startswith("put"):
+                assert again.collection("items")["new"] == "x" * 500
+        if not failed:
+            return
+    pytest.fail("more calls than expected")
+
+
+def test_opening_on_a_failing_disk_is_an_error_of_the_medium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "store"
+    prepared(place).close()
+    disk = Disk(monkeypatch)
+    disk.calls._only = ("open", "pread", "lstat", "fstat", "scandir")  # pyright: ignore[reportPrivateUsage]
+    for nth in range(1, 200):
+        disk.fail(nth, forever=False, error=errno.EIO)
+        try:
+            store = keepstone.open(place)
+        except StorageError:
+            assert disk.heal()
+        else:
+            failed = disk.heal()
+            require_acknowledged(store)
+            store.close()
+            if not failed:
+                return
+    pytest.fail("more calls than expected")
+
+
+def test_a_journal_that_cannot_be_opened_for_now_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "store"
+    disk = Disk(monkeypatch)
+    with keepstone.open(place) as store:
+        store.collection("items")["k"] = 1
+    with keepstone.open(place, mode="r") as reader:
+        reader.repository.session.spool.close_files()
+        disk.fail(1, forever=True, error=errno.EMFILE)
+        with pytest.raises(StorageError, match="Too many open files"):
+            reader.repository.session.refresh()
+        disk.heal()
+        assert reader.collection("items")["k"] == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 3 MiB, where this user may mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "keepstone-test", str(place)],
+            capture_output=True,
+            check=False,
+        ).returncode
+    ):
+        pytest.skip("no permission to mount a small file system")
+    yield place
+    opening._close_all()  # pyright: ignore[reportPrivateUsage]
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_file_system_loses_nothing_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(500_000))
+    store = keepstone.open(small_disk / "store")
+    items = store.collection("items", durability="disk")
+    acknowledged = 0
+
+    def fill() -> None:
+        nonlocal acknowledged
+        for n in range(10_000):
+            items[f"{n}"] = os.urandom(5_000)
+            acknowledged = n + 1
+
+    with pytest.raises(StorageFullError) as caught:
+        fill()
+    assert str(small_disk) in caught.value.path
+    assert acknowledged > 100
+    values = {f"{n}": len(items[f"{n}"]) for n in range(acknowledged)}
+    assert set(values.values()) == {5_000}
+    ballast.unlink()
+    items["after"] = 1
+    assert items["after"] == 1
+    assert all(f"{n}" in items for n in range(acknowledged))
+    assert store.fsck().ok

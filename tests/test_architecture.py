@@ -1,0 +1,213 @@
+"""The layers, the limits of size, and docs/architecture.md, held by looking at the source itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SOURCE: Final = ROOT / "src" / "keepstone"
+MODULES: Final = sorted(SOURCE.rglob("*.py"))
+
+RANKS: Final = {
+    "foundation": 0,
+    "storage": 1,
+    "blobs": 2,
+    "history": 2,
+    "objects": 2,
+    "repository": 3,
+    "operations": 4,
+    "api": 5,
+    "workflows": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+"""Layers of one rank are strangers: they never import each other."""
+
+FACADE: Final = "__init__"
+"""keepstone/__init__.py names public things of every layer below `cli` and imports them when they are used."""
+
+KEYWORDS_ALLOWED: Final = {
+    ("storage/calls.py", "uninterrupted"): "hands on whatever the wrapped system call takes",
+    (
+        "repository/collection.py",
+        "update",
+    ): "dict.update takes its items as keywords, and a mapping must do as it does",
+}
+"""Public functions that may take **kwargs, with the reason."""
+
+ENVIRONMENT_READERS: Final = ("cli/",)
+"""Only these read the environment."""
+
+FILE_LINES_MAX: Final = 500
+FUNCTION_LINES_MAX: Final = 60
+
+
+def named(path: Path) -> str:
+    """Return a module's path below the package, with slashes."""
+    return path.relative_to(SOURCE).as_posix()
+
+
+def layer_of(module: str) -> str:
+    """Return the layer of `keepstone.a.b`; of the package itself, the facade."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else FACADE
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports_in(path: Path) -> Iterator[tuple[int, str, int]]:
+    """Yield (line, module, relative level) of every import, at whatever depth it stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield node.lineno, name.name, 0
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, node.module or "", node.level
+            if node.module == "keepstone":
+                for name in node.names:
+                    yield node.lineno, f"keepstone.{name.name}", node.level
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function from `def` on; its docstring is explanation and does not count."""
+    first = function.body[0]
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    explained = (first.end_lineno or 0) - first.lineno + 1 if has_docstring else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - explained
+
+
+def first_line(path: Path) -> str:
+    """Return what a module says that it is."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def test_every_module_stands_in_a_known_layer() -> None:
+    assert {layer_of(module_of(path)) for path in MODULES} - {FACADE} <= RANKS.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_imports_are_absolute_and_go_down(path: Path) -> None:
+    own = layer_of(module_of(path))
+    if own == FACADE:
+        own = "workflows"
+    wrong: list[str] = []
+    for line, module, level in imports_in(path):
+        if level:
+            wrong.append(f"line {line}: relative import")
+        if module.split(".")[0] != "keepstone":
+            continue
+        target = layer_of(module)
+        # `import keepstone` is what a user writes: only what stands above the front door may.
+        rank = RANKS["api"] if target == FACADE or target not in RANKS else RANKS[target]
+        if target == own:
+            continue
+        if rank >= RANKS[own]:
+            wrong.append(f"line {line}: {own} imports {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    long = [
+        f"{node.name} has {lines_of(node)} lines"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > FUNCTION_LINES_MAX
+    ]
+    assert not long
+    assert len(text.splitlines()) <= FILE_LINES_MAX
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not named(p).startswith("cli/")], ids=named)
+def test_only_the_command_line_prints_or_exits(path: Path) -> None:
+    calls = [
+        f"line {node.lineno}: {name}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (name := ast.unparse(node.func)) in ("print", "exit", "quit", "sys.exit", "os._exit")
+        and named(path) != "__main__.py"
+    ]
+    assert not calls
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_only_the_command_line_reads_the_environment(path: Path) -> None:
+    if named(path).startswith(ENVIRONMENT_READERS):
+        return
+    reads = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) in ("os.environ", "os.environb", "os.getenv", "os.getenvb")
+    ]
+    assert not reads
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_public_functions_name_their_arguments(path: Path) -> None:
+    unnamed = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.args.kwarg is not None
+        and not node.name.startswith("_")
+        and (named(path), node.name) not in KEYWORDS_ALLOWED
+    ]
+    assert not unnamed
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.stat().st_size], ids=named)
+def test_modules_say_what_they_are_and_which_layer(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    layer = layer_of(module_of(path))
+    assert text.splitlines()
+    if layer != FACADE and path.name != "__init__.py":
+        assert f"Layer: {'cli' if layer == '__main__' else layer}." in text
+
+
+def test_architecture_page_lists_every_module_by_its_own_first_line() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z_/0-9]+\.py)` \| (.*) \|$", page, re.MULTILINE)
+
+    assert sorted(listed) == sorted(
+        (named(path), first_line(path)) for path in MODULES if path.stat().st_size
+    )
+
+
+def update_page() -> None:
+    """Write the tables of modules anew: `python tests/test_architecture.py`."""
+    path = ROOT / "docs" / "architecture.md"
+    head, _, tables = path.read_text(encoding="utf-8").partition("-->\n\n")
+    titles = re.findall(r"^### .*$", tables, re.MULTILINE)
+    parts: list[str] = []
+    for title in titles:
+        folder = match[1] if (match := re.match(r"### `(\w+)`", title)) else "."
+        rows = [
+            f"| `{named(path)}` | {first_line(path)} |"
+            for path in MODULES
+            if path.parent == SOURCE / folder and path.stat().st_size
+        ]
+        parts.append("\n".join([title, "", "| module | what it is |", "|---|---|", *rows, ""]))
+    path.write_text(head + "-->\n\n" + "\n".join(parts), encoding="utf-8")
+
+
+def test_architecture_page_shows_the_layers_in_the_order_that_is_held() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = page.split("```text\ncli")[1].split("```")[0]
+    shown = [re.split(r"\s{3,}", line)[0].split() for line in ("cli" + block).strip().splitlines()]
+
+    ranks = sorted(set(RANKS.values()) - {RANKS["__main__"]}, reverse=True)
+    assert shown == [sorted(layer for layer, rank in RANKS.items() if rank == number) for number in ranks]
+
+
+if __name__ == "__main__":
+    update_page()

@@ -1,0 +1,25 @@
+"""docs/invariants.md: each number has its statement, tests, reason, and code that exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+NUMBERS = [f"I{number}" for number in range(1, 16)]
+
+
+def test_every_invariant_names_tests_and_says_why() -> None:
+    rows = dict(re.findall(r"^\| (I\d+) \| (.+) \|$", TEXT, re.MULTILINE))
+
+    assert list(rows) == NUMBERS
+    assert all("tests/" in row for row in rows.values())
+    assert re.findall(r"^\*\*(I\d+)\.\*\*", TEXT, re.MULTILINE) == NUMBERS
+
+
+def test_code_and_names_that_reasons_mention_exist() -> None:
+    for paths in re.findall(r"`([a-z]+/[a-z_]+\.py)`", TEXT):
+        assert (ROOT / "src" / "keepstone" / paths).is_file(), paths
+    for path, name in re.findall(r"`([a-z]+/[a-z_]+\.py)`, `(\w+)`", TEXT):
+        assert f"def {name}(" in (ROOT / "src" / "keepstone" / path).read_text(encoding="utf-8")
