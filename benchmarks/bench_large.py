@@ -1,0 +1,76 @@
+"""Large content: a file of new, incompressible bytes, against `cp` and a sync of the copy."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from benchmarks.bench_sustained import peak_mib
+from benchmarks.settings import Settings
+from benchmarks.timing import KEEPSTONE, Case, alternate
+from benchmarks.workers import fresh
+
+_BYTES: Final = 2 * 10**9
+_BLOCK: Final = 4 * 2**20
+_CP: Final = "cp + fsync"
+
+
+def run(settings: Settings) -> list[Case]:
+    """Return speed and memory; every turn writes into a new store."""
+    folder = settings.new_folder("large")
+    source = folder / "source.bin"
+    size = settings.scaled(_BYTES)
+    draw = random.Random(3)
+    with source.open("wb") as file:
+        for _ in range(size // _BLOCK):
+            file.write(draw.randbytes(_BLOCK))
+        file.write(draw.randbytes(size % _BLOCK))
+        file.flush()
+        os.fsync(file.fileno())
+    memory: dict[str, list[float]] = {KEEPSTONE: []}
+
+    def ingest(_: int) -> float:
+        seconds, peak = fresh(_ingest, settings.new_folder("large/store"), source)
+        memory[KEEPSTONE].append(peak)
+        settings.new_folder("large/store").rmdir()
+        return size / seconds / 1e6
+
+    calls: dict[str, Callable[[int], float]] = {KEEPSTONE: ingest, _CP: lambda _: size / _copy(source) / 1e6}
+    samples = alternate(calls, settings.turns(4), warm_up=1)
+    settings.new_folder("large").rmdir()
+    title = f"save a file of {size / 1e9:g} GB of random bytes"
+    return [
+        Case(
+            "large.ingest", title, "MB/s", samples, less_is_better=False, notes=("source in the page cache",)
+        ),
+        Case("large.memory", f"{title}, peak memory", "MiB", memory),
+    ]
+
+
+def _ingest(folder: Path, source: Path) -> tuple[float, float]:
+    import keepstone.api
+
+    start = time.perf_counter()
+    with keepstone.api.open(folder) as store:
+        store.save("large", source)
+    return time.perf_counter() - start, peak_mib()
+
+
+def _copy(source: Path) -> float:
+    target = source.with_name("copy.bin")
+    # A copy that shares its blocks with the source would measure nothing.
+    plain = ["--reflink=never"] if sys.platform == "linux" else []
+    start = time.perf_counter()
+    subprocess.run(["cp", *plain, str(source), str(target)], check=True)
+    descriptor = os.open(target, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    seconds = time.perf_counter() - start
+    target.unlink()
+    return seconds
