@@ -9,15 +9,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
+
+import zstandard
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import MalformedError
 from keepstone.foundation.format import FRAME_RAW_BYTES_MAX
 from keepstone.foundation.frame import NO_DICTIONARY
-
-if TYPE_CHECKING:
-    import zstandard
 
 SEAL_LEVEL: Final = 3
 """Source: benchmarks/bench_size.py; 11 µs a record of 1.9 KB."""
@@ -49,8 +48,6 @@ def train(blobs: Sequence[bytes], raw_bytes: int) -> Dictionary | None:
 
     Its size is a hundredth of the content, at most 64 KB; training reads at most 4 MiB of evenly spread samples.
     """
-    import zstandard
-
     if raw_bytes < DICTIONARY_RAW_BYTES_MIN or len(blobs) < _SAMPLES_MIN:
         return None
     step = max(1, -(-raw_bytes // _SAMPLE_BYTES_MAX))
@@ -67,8 +64,6 @@ def is_compressible(raw: bytes) -> bool:
     """Whether compressing `raw` is worth trying: small, or a sample of its middle shrinks by 3 % at least."""
     if len(raw) <= 4 * _TRIAL_BYTES:
         return True
-    import zstandard
-
     middle = len(raw) // 2
     sample = raw[middle : middle + _TRIAL_BYTES]
     return len(zstandard.ZstdCompressor(level=1).compress(sample)) < 0.97 * len(sample)
@@ -76,15 +71,11 @@ def is_compressible(raw: bytes) -> bool:
 
 def compress(raw: bytes, level: int) -> bytes:
     """Return `raw` as one zstd frame; the caller keeps `raw` where that is shorter."""
-    import zstandard
-
     return zstandard.ZstdCompressor(level=level, write_content_size=False).compress(raw)
 
 
 def compress_many(blobs: Sequence[bytes], level: int, dictionary: Dictionary | None) -> list[bytes]:
     """Return each of `blobs` as one zstd frame, compressed in batches without holding the interpreter lock."""
-    import zstandard
-
     data = zstandard.ZstdCompressionDict(dictionary.content) if dictionary else None
     compressor = zstandard.ZstdCompressor(level=level, dict_data=data, write_content_size=False)
     if not hasattr(compressor, "multi_compress_to_buffer"):
@@ -165,8 +156,6 @@ class Decompressor:
             contexts = self._local.contexts = {}
         context = contexts.get(dictionary)
         if context is None:
-            import zstandard
-
             if len(contexts) >= _DIGESTED_MAX:
                 contexts.clear()
             if dictionary == NO_DICTIONARY:
@@ -179,8 +168,6 @@ class Decompressor:
     def _digested(
         self, dictionary: bytes, load_dictionary: Callable[[bytes], bytes]
     ) -> zstandard.ZstdCompressionDict:
-        import zstandard
-
         with self._lock:
             digested = self._contexts.get(dictionary)
             if digested is not None:

@@ -13,6 +13,7 @@ from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
 import msgspec
+import zstandard
 
 from keepstone.foundation.digest import DIGEST_BYTES, Digest
 from keepstone.foundation.encoding import decode, encode
@@ -86,8 +87,6 @@ class Footer(msgspec.Struct, frozen=True, array_like=True):
 
 def pack_column(code: str, values: Iterable[int]) -> bytes:
     """Return integers as a compressed column of array type `code`, little-endian."""
-    import zstandard
-
     column = array(code, values)
     if sys.byteorder == "big":
         column.byteswap()
@@ -111,8 +110,6 @@ def unpack_column(code: str, stored: bytes, count: int, *, where: str) -> array[
 
 
 def _inflate(stored: bytes, raw_size_max: int, *, where: str) -> bytes:
-    import zstandard
-
     try:
         parameters = zstandard.get_frame_parameters(stored)
         if parameters.content_size > raw_size_max:
@@ -133,8 +130,6 @@ def pack_section(
     collection: str, entries: Sequence[Entry], blobs: Sequence[int], writers: dict[bytes, int]
 ) -> Section:
     """Return `entries`, sorted by stamp, as columns; `blobs` holds the position of each one's value."""
-    import zstandard
-
     stamps = [entry.stamp for entry in entries]
     positions = [writers.setdefault(entry.writer, len(writers)) for entry in entries]
     keys = encode([entry.key for entry in entries])

@@ -7,11 +7,14 @@ A pack is written once and never changed; losing its footer loses no blob (`scan
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
+import zstandard
 from blake3 import blake3
 
 from keepstone.blobs.compression import (
@@ -238,11 +241,6 @@ class PackBuilder:
         return position
 
     def _frames_column(self) -> bytes:
-        import sys
-        from array import array
-
-        import zstandard
-
         words = array("I", self._columns[0])
         words.extend(self._columns[1])
         if sys.byteorder == "big":

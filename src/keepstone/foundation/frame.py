@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import zstandard
+
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import DigestMismatchError, MalformedError, UnsupportedFormatError
 from keepstone.foundation.format import FORMAT_VERSION, FRAME_MAGIC, FRAME_RAW_BYTES_MAX, Codec, Kind
@@ -70,8 +72,6 @@ def encode_frame(kind: Kind, raw: bytes, digest: bytes | None = None) -> bytes:
 
 def compress_frame(kind: Kind, raw: bytes, *, level: int = 3) -> bytes:
     """Return `raw` as one zstd frame, or stored as it is where that is shorter."""
-    import zstandard
-
     stored = zstandard.ZstdCompressor(level=level, write_content_size=False).compress(raw)
     if len(stored) >= len(raw):
         return encode_frame(kind, raw)
@@ -182,8 +182,6 @@ def read_payload(header: FrameHeader, stored: bytes | memoryview, *, where: str,
 
 def decompress(stored: bytes | memoryview, raw_size: int, *, where: str, offset: int = 0) -> bytes:
     """Return `stored` decompressed to exactly `raw_size` bytes; never allocates more."""
-    import zstandard
-
     if raw_size > FRAME_RAW_BYTES_MAX:
         raise MalformedError(
             f"{where} claims {raw_size:,} bytes in the frame at byte {offset}", where=where, offset=offset

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Final
 
+from keepstone.foundation.bell import Bell
 from keepstone.foundation.errors import KeepstoneError, StorageBusyError
 from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
 from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
@@ -40,7 +41,7 @@ class Sealer:
 
     def _reset(self) -> None:
         self._working = threading.Lock()
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._closing = False
         self._crowded = False
         self._thread: threading.Thread | None = None
@@ -58,7 +59,7 @@ class Sealer:
             self.seal(LOCK_WAIT_SECONDS)
         else:
             self.start()
-            self._wake.set()
+            self._wake.ring()
 
     def _free_journals(self) -> int:
         return sum(1 for journal in self._session.spool.journals() if journal.final)
@@ -66,17 +67,19 @@ class Sealer:
     def start(self) -> None:
         """Begin to work in the background, if that was not done."""
         with self._starting:
-            if self._thread is None:
+            # One that is not alive was kept from starting by an interrupt; should it start yet, it ends at once.
+            if self._thread is None or not self._thread.is_alive():
                 # A daemon: at exit whatever is half done is done again by whoever adopts the journal.
                 self._thread = threading.Thread(target=self._run, name="keepstone-sealer", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
-        while not self._closing:
+        me = threading.current_thread()
+        while self._thread is me:
             woken = self._wake.wait(IDLE_SECONDS)
-            self._wake.clear()
-            if self._closing:
+            if self._closing or self._thread is not me:
                 return
+            self._wake.silence()
             try:
                 if not woken:
                     self._session.spool.finish()
@@ -117,10 +120,10 @@ class Sealer:
         # Reading works without a catalog. So it waits until no journal does, and what is too much for a closing
         # process is left to the next one's background.
         entries = self._session.entries
-        if self._wake.is_set() or (self._closing and entries.uncovered_entries > FOLD_AT_CLOSE_MAX):
+        if self._wake.is_ringing or (self._closing and entries.uncovered_entries > FOLD_AT_CLOSE_MAX):
             return
         try:
-            entries.fold(lambda: self._closing or self._wake.is_set())
+            entries.fold(lambda: self._closing or self._wake.is_ringing)
         except KeepstoneError:
             return
 
@@ -128,14 +131,14 @@ class Sealer:
         """Begin to make the catalog in the background, if a large part of the store has none."""
         if self._session.writable and self._session.entries.uncovered_entries > FOLD_AT_CLOSE_MAX:
             self.start()
-            self._wake.set()
+            self._wake.ring()
 
     def merge_if_crowded(self) -> None:
         """Begin merging in the background when small packs have piled up."""
         if len(self._session.log.state.packs) >= CROWDED_PACKS_MIN and plan_merge(self._session.log.state):
             self._crowded = True
             self.start()
-            self._wake.set()
+            self._wake.ring()
 
     def flush(self) -> None:
         """Return when all that this process appended is published.
@@ -176,12 +179,11 @@ class Sealer:
         """Stop working in the background; seal what is worth it, bring the rest to disk."""
         session = self._session
         self._closing = True
-        self._wake.set()
+        self._wake.ring()
         try:
-            thread = self._thread
-            if thread is not None:
+            thread, self._thread = self._thread, None
+            if thread is not None and thread.is_alive():
                 thread.join()
-                self._thread = None
             if not session.writable:
                 return
             # What cannot stay in a journal, or is too much to be left there, is published.
@@ -191,7 +193,7 @@ class Sealer:
                 self.flush()
             else:
                 session.spool.sync_all()
-            self._wake.clear()
+            self._wake.silence()
             self._fold()
         finally:
             session.spool.let_go()

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from keepstone.foundation.bell import Bell
+
 
 class Task(msgspec.Struct, frozen=True):
     """One item to be asked."""
@@ -38,17 +40,17 @@ class Feed:
         # The source of the tasks puts them in; `finished` takes them out.
         self._in_flight: dict[str, Task] = {} if in_flight is None else in_flight
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped = Bell()
 
     @property
     def is_stopped(self) -> bool:
         """Whether no more tasks come."""
-        return self._stopped.is_set()
+        return self._stopped.is_ringing
 
     def next(self) -> Task | None:
         """Return the next task, or None when there are no more."""
         with self._lock:
-            if self._stopped.is_set():
+            if self._stopped.is_ringing:
                 return None
             try:
                 return next(self._tasks)
@@ -58,7 +60,7 @@ class Feed:
             except BaseException as error:
                 # The caller's own iterator failed; it hears of it once everything in flight is recorded.
                 self.error = error
-                self._stopped.set()
+                self._stopped.ring()
                 return None
 
     def finished(self, task: Task) -> None:
@@ -67,7 +69,7 @@ class Feed:
 
     def stop(self) -> None:
         """Hand out nothing more."""
-        self._stopped.set()
+        self._stopped.ring()
 
     def pause(self, seconds: float) -> bool:
         """Wait, and return whether the feed was not stopped meanwhile."""
