@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,8 @@ import pytest
 
 import keepstone
 from keepstone.api import Store
-from keepstone.repository import entries
+from keepstone.foundation.errors import CorruptionError
+from keepstone.repository import catalog_rows, entries, sealer
 from keepstone.repository.entries import Entries
 
 
@@ -150,3 +155,79 @@ def test_two_processes_worth_of_sessions_share_it(filled: Path) -> None:
         _entries(writer).fold(lambda: False)
         _check_more(reader)
         _check_more(writer)
+
+
+def test_a_fold_that_another_prevents_says_so_and_succeeds_later(filled: Path) -> None:
+    with keepstone.open(filled) as store:
+        store.collection("c")["more"] = 1
+        store.flush()
+        with contextlib.closing(sqlite3.connect(_catalog_file(filled), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert not _entries(store).fold(lambda: False)
+            other.execute("ROLLBACK")
+        assert _entries(store).uncovered_entries == 1
+        assert _entries(store).fold(lambda: False)
+        assert _entries(store).uncovered_entries == 0
+        _check_more(store)
+
+
+def test_a_pack_that_cannot_be_read_keeps_no_other_out_of_the_catalog(filled: Path) -> None:
+    with keepstone.open(filled) as store:
+        for name in ("d", "e"):
+            store.collection(name).update({f"{name}{i}": os.urandom(100) for i in range(3_000)})
+            store.flush()
+        packs = _entries(store).packs_of("d")
+    for pack in packs:
+        path = filled / pack.key
+        damaged = bytearray(path.read_bytes())
+        damaged[pack.offset + pack.record.size - pack.record.footer_size : pack.offset + pack.record.size] = (
+            bytes(pack.record.footer_size)
+        )
+        path.chmod(0o600)
+        path.write_bytes(damaged)
+    shutil.rmtree(filled / "cache")
+    with keepstone.open(filled) as store:
+        _entries(store).fold(lambda: False)
+        assert len(store.collection("e")["e2999"]) == 100
+        assert _entries(store).uncovered_entries == 3_000
+        assert not _entries(store)._rows.get("e")
+        with pytest.raises(CorruptionError):
+            store.collection("d")["d1"]
+
+
+def test_a_fold_that_was_cut_off_goes_on_in_the_next_process(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(filled / "cache")
+    monkeypatch.setattr(catalog_rows, "_FOLD_ENTRIES_MAX", 10)
+    stops = iter([False, True])
+    with keepstone.open(filled) as store:
+        _check(store)
+        assert not _entries(store).fold(lambda: next(stops))
+        left = _entries(store).uncovered_entries
+        assert 0 < left < 66
+        assert _entries(store).fold(lambda: False)
+        assert _entries(store).uncovered_entries == 0
+        _check(store)
+
+
+def test_a_large_store_gets_its_catalog_in_the_background(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealer, "FOLD_ENTRIES_MIN", 10)
+    monkeypatch.setattr(sealer, "FOLD_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(sealer, "FOLD_RETRY_SECONDS", 0.01)
+    with contextlib.closing(sqlite3.connect(_catalog_file(filled), isolation_level=None)) as other:
+        for statement in ("BEGIN IMMEDIATE", "DELETE FROM packs", "DELETE FROM entries", "DELETE FROM blobs"):
+            other.execute(statement)
+        other.execute("COMMIT")
+        other.execute("BEGIN IMMEDIATE")
+        # Another process is writing; later it is done.
+        with keepstone.open(filled) as store:
+            assert _entries(store).uncovered_entries > 0
+            other.execute("ROLLBACK")
+            end = time.monotonic() + 30
+            while _entries(store).uncovered_entries and time.monotonic() < end:
+                time.sleep(0.005)
+            assert _entries(store).uncovered_entries == 0
+            _check(store)

@@ -73,6 +73,8 @@ class Catalog:
         self._packs: dict[int, PackName] = {}
         self._collections: dict[str, int] = {}
         self._tip: tuple[int, bytes] = (-1, b"")
+        self._newest: int | None = None
+        """Number of the row of the pack that was taken in last."""
 
     def after_fork(self) -> None:
         """In a forked child: drop the inherited connection without closing it; closing could harm the parent's."""
@@ -202,17 +204,19 @@ class Catalog:
             raise CatalogUnusable from error
 
     def _read_meta(self) -> None:
-        tip = self._query("SELECT value FROM meta WHERE name = 'tip'")
+        rows = self._query("SELECT value, (SELECT max(id) FROM packs) FROM meta WHERE name = 'tip'")
         try:
-            number, tip_hash = struct.unpack("<q32s", tip[0][0])
-            if (number, tip_hash) == self._tip:
+            tip, newest = rows[0]
+            number, tip_hash = struct.unpack("<q32s", tip)
+            # A fold takes several transactions to one tip, and may be cut off between them.
+            if (number, tip_hash, newest) == (*self._tip, self._newest):
                 return
             packs = {i: PackName(base, digest) for i, base, digest in self._query("SELECT * FROM packs")}
             self._collections = dict(self._query("SELECT name, id FROM collections"))
         except (IndexError, struct.error, TypeError, ValueError) as error:
             self._discard()
             raise CatalogUnusable from error
-        self._packs, self._tip = packs, (number, tip_hash)
+        self._packs, self._tip, self._newest = packs, (number, tip_hash), newest
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -268,10 +272,11 @@ class Catalog:
 
     # ---- folding -----------------------------------------------------------------------------------------------------
 
-    def fold(self, state: State, blobs: BlobStore, stop: Callable[[], bool]) -> None:
+    def fold(self, state: State, blobs: BlobStore, stop: Callable[[], bool]) -> bool:
         """Take in the packs of `state` that are not here yet; nobody waits for it, and another process may win.
 
-        `stop` is asked between transactions, so that a closing process does not wait long.
+        `stop` is asked between transactions, so that a closing process does not wait long. Returns whether all of
+        them are here now.
         """
         import sqlite3
 
@@ -284,20 +289,22 @@ class Catalog:
                 self.end_snapshot()
                 self._read_meta()
                 if self._tip[0] > state.number or self._generation is None:
-                    return
+                    return False
                 known, path = set(self._packs.values()), self._generation / "catalog.sqlite"
             # A connection of its own, so that readers keep theirs while rows are written.
             with contextlib.closing(
                 sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
             ) as writer:
                 writer.execute("PRAGMA synchronous = NORMAL")
-                for batch in batches([state.packs[name] for name in sorted(set(state.packs) - known)]):
-                    fold_batch(writer, state, batch, blobs)
+                missing = [state.packs[name] for name in sorted(set(state.packs) - known)]
+                for batch in batches(missing):
                     if stop():
-                        return
+                        return False
+                    fold_batch(writer, state, batch, blobs)
         except (CatalogUnusable, sqlite3.Error):
             # Another process folds, and its work serves us as well; or the disk is full: then without.
-            return
+            return False
+        return True
 
     def close(self) -> None:
         """Close the connection."""

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from blake3 import blake3
 
 from keepstone.blobs.blobstore import BlobStore, PackPlace
-from keepstone.foundation.errors import MalformedError
+from keepstone.foundation.errors import (
+    BlobNotFoundError,
+    CorruptionError,
+    MalformedError,
+    UnsupportedFormatError,
+)
 from keepstone.foundation.format import Origin
 from keepstone.history.commit import PackName
 from keepstone.history.state import LivePack, State
@@ -75,7 +80,11 @@ def fold_batch(writer: sqlite3.Connection, state: State, packs: list[LivePack], 
     """
     import sqlite3
 
-    prepared = [(pack, *_rows_of(pack, blobs)) for pack in packs]
+    prepared: list[tuple[LivePack, list[tuple[Any, ...]], list[tuple[Any, ...]]]] = []
+    for pack in packs:
+        # A pack that cannot be read costs what is in it; the rest of the store has its catalog all the same.
+        with contextlib.suppress(CorruptionError, BlobNotFoundError, UnsupportedFormatError):
+            prepared.append((pack, *_rows_of(pack, blobs)))
     writer.execute("BEGIN IMMEDIATE")
     try:
         known = {PackName(base, digest) for _, base, digest in writer.execute("SELECT * FROM packs")}

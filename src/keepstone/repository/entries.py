@@ -113,13 +113,18 @@ class Entries:
                 return 0
             return sum(p.record.entries for name, p in packs.items() if name not in self._covered)
 
-    def fold(self, stop: Callable[[], bool]) -> None:
-        """Bring the catalog up to the present state, where the store is large enough to have one."""
-        if self.catalog and self.uncovered_entries:
-            self.catalog.fold(self._state, self.blobs, stop)
-            with self._lock:
-                self._changed()
-                self._cover()
+    def fold(self, stop: Callable[[], bool]) -> bool:
+        """Bring the catalog up to the present state, where the store is large enough to have one.
+
+        Returns whether it is; another process, a full disk or `stop` may have prevented it.
+        """
+        if not self.catalog or not self.uncovered_entries:
+            return True
+        is_whole = self.catalog.fold(self._state, self.blobs, stop)
+        with self._lock:
+            self._changed()
+            self._cover()
+        return is_whole
 
     def packs_of(self, collection: str) -> list[LivePack]:
         """Return the live packs that hold entries of a collection."""

@@ -6,8 +6,10 @@ brings the catalog up to date. When it falls behind, the writing thread helps, s
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from keepstone.foundation.bell import Bell
@@ -26,8 +28,14 @@ LOCK_WAIT_SECONDS: Final = 2.0
 FLUSH_WAIT_SECONDS: Final = 60.0
 """How long `flush` waits for a neighbour that is sealing this process's journals."""
 _POLL_SECONDS: Final = 0.02
-FOLD_AT_CLOSE_MAX: Final = 50_000
-"""Entries that a closing process still brings into the catalog; half a second's work."""
+FOLD_AT_CLOSE_SECONDS: Final = 0.5
+"""So long a closing process goes on bringing entries into the catalog, so that short commands get there as well."""
+FOLD_ENTRIES_MIN: Final = 50_000
+"""Entries without a catalog for which a process that only reads begins to make one."""
+FOLD_DELAY_SECONDS: Final = 2.0
+"""Between opening and that: whoever opens a store has questions first."""
+FOLD_RETRY_SECONDS: Final = 1.0
+"""Between a try that another process or a full disk prevented and the next; doubled each time."""
 CROWDED_PACKS_MIN: Final = 4 * CLASS_PACKS_MIN
 """Live packs from which on a commit looks whether they should be merged."""
 
@@ -47,6 +55,8 @@ class Sealer:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._error: Exception | None = None
+        self._fold_due = math.inf
+        self._fold_retry_seconds = FOLD_RETRY_SECONDS
 
     def after_fork(self) -> None:
         """In a forked child: threads do not survive a fork."""
@@ -75,16 +85,20 @@ class Sealer:
 
     def _run(self) -> None:
         me = threading.current_thread()
+        idle_until = time.monotonic() + IDLE_SECONDS
         while self._thread is me:
-            woken = self._wake.wait(IDLE_SECONDS)
+            woken = self._wake.wait(max(0.0, min(idle_until, self._fold_due) - time.monotonic()))
             if self._closing or self._thread is not me:
                 return
             self._wake.silence()
+            is_idle = time.monotonic() >= idle_until
             try:
-                if not woken:
+                if is_idle and not woken:
                     self._session.spool.finish()
-                self.seal(0.0)
-                self._fold()
+                if is_idle or woken:
+                    idle_until = time.monotonic() + IDLE_SECONDS
+                    self.seal(0.0)
+                self._fold_in_background()
             except Exception as error:
                 # Nothing is lost: the journals are still there. `flush` and `close` tell.
                 self._error = error
@@ -116,22 +130,29 @@ class Sealer:
             # What was to be published is: a merge that fails leaves everything as it was, and comes again.
             return
 
-    def _fold(self) -> None:
-        # Reading works without a catalog. So it waits until no journal does, and what is too much for a closing
-        # process is left to the next one's background.
-        entries = self._session.entries
-        if self._wake.is_ringing or (self._closing and entries.uncovered_entries > FOLD_AT_CLOSE_MAX):
+    def _fold_in_background(self) -> None:
+        # Reading works without a catalog, so it waits until no journal does.
+        if self._wake.is_ringing:
             return
+        self._fold_due = math.inf
+        if self._fold(lambda: self._closing or self._wake.is_ringing):
+            self._fold_retry_seconds = FOLD_RETRY_SECONDS
+        elif not self._wake.is_ringing:
+            self._fold_due = time.monotonic() + self._fold_retry_seconds
+            self._fold_retry_seconds = min(2 * self._fold_retry_seconds, IDLE_SECONDS)
+
+    def _fold(self, stop: Callable[[], bool]) -> bool:
+        """Return whether the catalog has all that is published."""
         try:
-            entries.fold(lambda: self._closing or self._wake.is_ringing)
+            return self._session.entries.fold(stop)
         except KeepstoneError:
-            return
+            return False
 
     def start_folding(self) -> None:
         """Begin to make the catalog in the background, if a large part of the store has none."""
-        if self._session.writable and self._session.entries.uncovered_entries > FOLD_AT_CLOSE_MAX:
+        if self._session.writable and self._session.entries.uncovered_entries > FOLD_ENTRIES_MIN:
+            self._fold_due = time.monotonic() + FOLD_DELAY_SECONDS
             self.start()
-            self._wake.ring()
 
     def merge_if_crowded(self) -> None:
         """Begin merging in the background when small packs have piled up."""
@@ -194,7 +215,8 @@ class Sealer:
             else:
                 session.spool.sync_all()
             self._wake.silence()
-            self._fold()
+            end = time.monotonic() + FOLD_AT_CLOSE_SECONDS
+            self._fold(lambda: time.monotonic() > end)
         finally:
             session.spool.let_go()
             self._closing = False
