@@ -15,7 +15,7 @@ from benchmarks.workers import Crew, CrewAtWork, fresh
 
 _COUNT: Final = 40
 _TURNS: Final = 7
-_HISTORY: Final = 10_000
+_HISTORY: Final = 100_000
 
 
 def run(settings: Settings) -> list[Case]:
