@@ -107,6 +107,46 @@ def test_every_flipped_byte_of_the_catalog_is_harmless_to_what_is_there(filled: 
             assert list(items.missing(["k0-0", "k1-5", "k2-19"])) == []
 
 
+def test_a_damaged_key_in_the_catalog_hides_no_item(filled: Path) -> None:
+    path = _catalog_file(filled)
+    for litter in path.parent.glob("catalog.sqlite-*"):
+        litter.unlink()
+    good = path.read_bytes()
+    flipped = 0
+    for batch, i in ((0, 0), (0, 19), (1, 7), (2, 5), (2, 19)):
+        key = f"k{batch}-{i}".encode()
+        offset = good.find(key)
+        while offset >= 0:
+            for within in range(len(key)):
+                bad = bytearray(good)
+                bad[offset + within] ^= 0x01 << (within % 7)
+                shutil.rmtree(filled / "cache")
+                path.parent.mkdir(parents=True)
+                path.write_bytes(bad)
+                flipped += 1
+                with keepstone.open(filled) as store:
+                    assert store.collection("c")[key.decode()] == {"n": i if (batch, i) != (0, 0) else "new"}
+            offset = good.find(key, offset + 1)
+    assert flipped > 20
+
+
+def test_damage_that_changes_what_type_a_value_has_is_damage(filled: Path) -> None:
+    with contextlib.closing(sqlite3.connect(_catalog_file(filled), isolation_level=None)) as other:
+        other.execute("UPDATE entries SET writer = 'text', place = 7 WHERE key = 'k2-19'")
+        other.execute("UPDATE blobs SET place = 'text', proof = 1")
+    with keepstone.open(filled) as store:
+        assert store.collection("c")["k2-19"] == {"n": 19}
+    with keepstone.open(filled) as store:
+        assert store.load("a@v2") == "version 1"
+
+
+def test_a_collection_whose_name_was_damaged_is_not_empty(filled: Path) -> None:
+    with contextlib.closing(sqlite3.connect(_catalog_file(filled), isolation_level=None)) as other:
+        other.execute("UPDATE collections SET name = 'b' WHERE name = 'c'")
+    with keepstone.open(filled) as store:
+        _check(store)
+
+
 def test_a_torn_catalog_is_made_anew(filled: Path) -> None:
     path = _catalog_file(filled)
     data = path.read_bytes()

@@ -24,6 +24,7 @@ from keepstone.repository.catalog_rows import (
     PLACE,
     SCHEMA,
     SELECT_ENTRY,
+    SELECT_NEIGHBOURS,
     batches,
     blob_proof,
     entry_proof,
@@ -72,6 +73,7 @@ class Catalog:
         self._generation: Path | None = None
         self._packs: dict[int, PackName] = {}
         self._collections: dict[str, int] = {}
+        self._names: dict[int, str] = {}
         self._tip: tuple[int, bytes] = (-1, b"")
         self._newest: int | None = None
         """Number of the row of the pack that was taken in last."""
@@ -100,12 +102,18 @@ class Catalog:
                 if number > state.number and hash_at(number) == tip_hash:
                     raise CatalogAhead
                 known = state.hash if number == state.number else hash_at(number)
-                if known != tip_hash:
+                packs = frozenset(self._packs.values())
+                if known != tip_hash or not self._knows_collections_of(state, packs):
                     self._discard()
                     return frozenset()
-                return frozenset(self._packs.values())
+                return packs
         except CatalogUnusable:
             return frozenset()
+
+    def _knows_collections_of(self, state: State, packs: frozenset[PackName]) -> bool:
+        # One whose name was damaged would seem to be empty.
+        live = (state.packs[name] for name in packs if name in state.packs)
+        return all(collection in self._collections for pack in live for collection in pack.record.collections)
 
     def _begin_snapshot(self) -> None:
         # A read outside of a transaction takes and frees file locks each time, three times the cost of the read.
@@ -213,6 +221,7 @@ class Catalog:
                 return
             packs = {i: PackName(base, digest) for i, base, digest in self._query("SELECT * FROM packs")}
             self._collections = dict(self._query("SELECT name, id FROM collections"))
+            self._names = {number: name for name, number in self._collections.items()}
         except (IndexError, struct.error, TypeError, ValueError) as error:
             self._discard()
             raise CatalogUnusable from error
@@ -230,20 +239,51 @@ class Catalog:
             number = self._collections.get(collection)
             if number is None or self._connection is None:
                 return None
-            try:
-                row = self._connection.execute(SELECT_ENTRY, (number, key)).fetchone()
-            except self._errors as error:
-                self._discard()
-                raise CatalogUnusable from error
-            if row is None:
-                return None
-            stamp, writer, digest, form, pack_id, place, proof = row
-            pack = self._packs.get(pack_id)
+            row = self._first(SELECT_ENTRY, (number, key))
+            if row is not None:
+                return self._proven(collection, key, *row)
+            self._prove_gap(number, key)
+            return None
+
+    def _prove_gap(self, number: int, key: str) -> None:
+        # A key that was damaged stands where the one that is looked for should be: beside the gap.
+        for statement in SELECT_NEIGHBOURS:
+            neighbour = self._first(statement, (number, key))
+            if neighbour is not None:
+                self._proven(self._names.get(neighbour[0], ""), *neighbour[1:])
+
+    def _first(self, statement: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        # Not by `_query`: this is the hot path.
+        if self._connection is None:
+            raise CatalogUnusable
+        try:
+            return self._connection.execute(statement, values).fetchone()
+        except self._errors as error:
+            self._discard()
+            raise CatalogUnusable from error
+
+    def _proven(
+        self,
+        collection: str,
+        key: str,
+        stamp: int,
+        writer: bytes,
+        digest: bytes,
+        form: int,
+        pack_id: int,
+        place: bytes | None,
+        proof: bytes,
+    ) -> CatalogRow:
+        pack = self._packs.get(pack_id)
+        try:
             if pack is None or proof != entry_proof(
                 collection, key, stamp, writer, digest, form, pack, place
             ):
-                self._discard()
-                raise CatalogUnusable
+                raise TypeError
+        except TypeError as error:
+            # Damage may also have changed what type a value has.
+            self._discard()
+            raise CatalogUnusable from error
         return CatalogRow(
             stamp,
             writer,
@@ -260,14 +300,17 @@ class Catalog:
             CatalogUnusable: damaged; it is made anew later.
         """
         with self._lock:
-            rows = self._query("SELECT pack, place, proof FROM blobs WHERE digest = ?", (bytes(digest),))
-            if not rows:
+            row = self._first("SELECT pack, place, proof FROM blobs WHERE digest = ?", (bytes(digest),))
+            if row is None:
                 return None
-            pack_id, place, proof = rows[0]
+            pack_id, place, proof = row
             pack = self._packs.get(pack_id)
-            if pack is None or proof != blob_proof(digest, pack, place):
+            try:
+                if pack is None or proof != blob_proof(digest, pack, place):
+                    raise TypeError
+            except TypeError as error:
                 self._discard()
-                raise CatalogUnusable
+                raise CatalogUnusable from error
         return pack, PLACE.unpack(place)
 
     # ---- folding -----------------------------------------------------------------------------------------------------

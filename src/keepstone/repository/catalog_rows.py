@@ -45,6 +45,11 @@ _FOLD_ENTRIES_MAX: Final = 100_000
 SELECT_ENTRY: Final = (
     "SELECT stamp, writer, digest, form, pack, place, proof FROM entries WHERE collection = ? AND key = ?"
 )
+SELECT_NEIGHBOURS: Final = tuple(
+    "SELECT collection, key, stamp, writer, digest, form, pack, place, proof FROM entries "
+    f"WHERE (collection, key) {relation} (?, ?) ORDER BY collection {order}, key {order} LIMIT 1"
+    for relation, order in (("<", "DESC"), (">", "ASC"))
+)
 _UPSERT_ENTRY: Final = """
 INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET
     stamp = excluded.stamp, writer = excluded.writer, digest = excluded.digest, form = excluded.form,
