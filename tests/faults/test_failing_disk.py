@@ -44,18 +44,16 @@ class Disk:
     """Gives one calls object to whoever opens the store, so that it can begin to fail later."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = FaultyCalls(only=FAILING)
+        self.calls = FaultyCalls()
+        self.failing = FAILING
         monkeypatch.setattr("keepstone.storage.local.Calls", lambda: self.calls)
 
     def fail(self, nth: int, *, forever: bool, error: int) -> None:
-        self.calls._count, self.calls._fail_at = 0, nth  # pyright: ignore[reportPrivateUsage]
-        self.calls._forever, self.calls._error = forever, error  # pyright: ignore[reportPrivateUsage]
-        self.calls.failed.clear()
+        self.calls.arm(nth, forever=forever, error=error, only=self.failing)
 
     def heal(self) -> bool:
         """Work again; return whether anything had failed."""
-        self.calls._fail_at = 0  # pyright: ignore[reportPrivateUsage]
-        return bool(self.calls.failed)
+        return self.calls.heal()
 
 
 def prepared(place: Path) -> Store:
@@ -124,7 +122,7 @@ def test_opening_on_a_failing_disk_is_an_error_of_the_medium(
     place = tmp_path / "store"
     prepared(place).close()
     disk = Disk(monkeypatch)
-    disk.calls._only = ("open", "pread", "lstat", "fstat", "scandir")  # pyright: ignore[reportPrivateUsage]
+    disk.failing = ("open", "pread", "lstat", "fstat", "scandir")
     for nth in range(1, 200):
         disk.fail(nth, forever=False, error=errno.EIO)
         try:

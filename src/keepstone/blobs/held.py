@@ -11,6 +11,7 @@ import threading
 import weakref
 from typing import Final
 
+from keepstone.foundation.errors import StorageError
 from keepstone.storage.calls import Calls
 
 
@@ -57,8 +58,12 @@ def open_locked(calls: Calls, path: str, flags: int, *, dir_fd: int | None = Non
         lock = HeldLock(calls)
         _held.add(lock)
         lock.descriptor = calls.open(path, flags, dir_fd=dir_fd)
-        if calls.try_lock(lock.descriptor):
-            return lock
+        try:
+            if calls.try_lock(lock.descriptor):
+                return lock
+        except StorageError as error:
+            lock.close()
+            raise StorageError(f"cannot lock {path}: {error}", path=path, hint=error.hint) from error
         lock.close()
         return None
 

@@ -138,14 +138,19 @@ class Entries:
             if rows is None:
                 rows = self._rows[collection] = Overlay(self.blobs, collection)
             loaded = self._loaded.setdefault(collection, set())
-            for pack in self.packs_of(collection):
-                if pack.name in loaded or pack.name in self._covered:
-                    continue
-                loaded.add(pack.name)
-                try:
-                    rows.add(pack_place(pack))
-                except _UNREADABLE as error:
-                    self._unreadable[pack.name] = error
+            try:
+                for pack in self.packs_of(collection):
+                    if pack.name in loaded or pack.name in self._covered:
+                        continue
+                    loaded.add(pack.name)
+                    try:
+                        rows.add(pack_place(pack))
+                    except _UNREADABLE as error:
+                        self._unreadable[pack.name] = error
+            except BaseException:
+                # A medium that failed may answer the next time; taken for loaded, the pack's keys would be missing.
+                self._forget(collection)
+                raise
             self._complete.add(collection)
             return rows
 
@@ -272,20 +277,32 @@ class Entries:
 
     def _load_blobs(self) -> None:
         with self._lock:
-            for pack in self._state.packs.values():
-                if pack.name in self._blob_packs or pack.name in self._covered or not holds_saves(pack):
-                    continue
-                self._blob_packs.add(pack.name)
-                place = pack_place(pack)
-                try:
-                    index = self.blobs.index(place)
-                    places = [self.blobs.place(place, position) for position in range(index.blob_count)]
-                except _UNREADABLE as error:
-                    self._unreadable[pack.name] = error
-                    continue
-                for position, where in enumerate(places):
-                    self._blob_places.setdefault(index.digest(position), where)
+            try:
+                for pack in self._state.packs.values():
+                    if (
+                        pack.name not in self._blob_packs
+                        and pack.name not in self._covered
+                        and holds_saves(pack)
+                    ):
+                        self._blob_packs.add(pack.name)
+                        self._load_blobs_of(pack)
+            except BaseException:
+                # As in `_overlay`: what was not loaded must not be taken for loaded.
+                self._blob_packs.clear()
+                self._blob_places.clear()
+                raise
             self._blobs_complete = True
+
+    def _load_blobs_of(self, pack: LivePack) -> None:
+        place = pack_place(pack)
+        try:
+            index = self.blobs.index(place)
+            places = [self.blobs.place(place, position) for position in range(index.blob_count)]
+        except _UNREADABLE as error:
+            self._unreadable[pack.name] = error
+            return
+        for position, where in enumerate(places):
+            self._blob_places.setdefault(index.digest(position), where)
 
     def pack_name(self, place: Place) -> PackName | None:
         """Return the live pack in which a place lies."""

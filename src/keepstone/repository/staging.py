@@ -15,7 +15,7 @@ from keepstone.blobs.footer import Entry
 from keepstone.blobs.pack import Pack, PackBuilder
 from keepstone.blobs.recipe import Piece, cut, encode_recipe
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import ObjectExistsError
+from keepstone.foundation.errors import ObjectExistsError, StorageError
 from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTES_TARGET, Kind, Origin
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
@@ -161,4 +161,8 @@ def write_pack(session: Session, pack: Pack, base: int) -> PackRecord:
     except ObjectExistsError:
         if session.storage.size(record.name.key) != len(pack.data):
             raise
+    except StorageError as error:
+        # The pack was made, and not what it is for: no commit names it, so repeating the whole is right.
+        error.landed = False
+        raise
     return record
