@@ -17,6 +17,7 @@ from keepstone.foundation import frame
 from keepstone.history import checkpoint, commit, state
 from keepstone.history.validate import Rule
 from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.repository import leaves
 from keepstone.repository.identity import Identity
 from keepstone.repository.refs import AliasRef, NameRef
 
@@ -66,6 +67,7 @@ STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
         Identity,
         NameRef,
         AliasRef,
+        leaves.Leaf,
         Manifest,
         Part,
     )
@@ -142,6 +144,13 @@ def test_limits_are_as_the_table_says() -> None:
 
     assert listed == known
     assert f"nested {numbers.VALUE_DEPTH_MAX} deep" in PAGE
+
+
+def test_leaves_are_cut_as_the_text_says() -> None:
+    assert f"1 to {numbers.LEAF_KEYS_MAX:,}" in PAGE
+    assert f"above {leaves._RAW_BYTES_MAX:,} bytes" in PAGE
+    assert f"a multiple of {leaves._CUT_MASK + 1:,}" in PAGE
+    assert f"`serializer` is `{numbers.SNAPSHOT_SERIALIZER}`" in PAGE
 
 
 def test_rules_are_as_the_table_says() -> None:

@@ -252,8 +252,9 @@ def test_a_reader_made_from_the_page_reads_what_keepstone_wrote(tmp_path: Path) 
     found = read_store(tmp_path / "store")
 
     assert found.collection("answers") == wanted | {"text": "ü", "bytes": b"\0"}
-    kind, last, number, digest, removals = unpacked(found.refs["models/email"])
+    kind, last, number, digest, removals, *snapshots = unpacked(found.refs["models/email"])
     assert (kind, last, number, "b3:" + digest.hex(), removals) == ("artifact", 1, 1, version.digest, 0)
+    assert snapshots == [0, 0]
     assert unpacked(found.refs["models/email@prod"]) == [1, digest]
     manifest = unpacked(found.value(found.entries[":versions", "models/email@v1"][2] or b""))
     assert list(manifest)[:4] == ["format", "serializer", "serializer_version", "type_name"]
@@ -295,3 +296,41 @@ def test_a_large_value_is_put_together_by_the_page(tmp_path: Path) -> None:
     manifest = unpacked(found.value(found.entries[":versions", "data@v1"][2] or b""))
     assert len(found.recipes) == 1
     assert found.value(manifest["parts"][0][1]) == content
+
+
+def cut(keys: list[str]) -> list[list[str]]:
+    """Return where the page says that leaves of small items end."""
+    leaves: list[list[str]] = [[]]
+    for key in keys:
+        leaves[-1].append(key)
+        if not struct.unpack("<I", digest_of(key.encode())[:4])[0] % 1024:
+            leaves.append([])
+    return [leaf for leaf in leaves if leaf]
+
+
+def test_a_snapshot_is_read_by_the_page(tmp_path: Path) -> None:
+    wanted = items(5_000) | {"ü": "text", "large": "x" * 9_000_000}
+    with keepstone.open(tmp_path / "store") as store:
+        answers = store.collection("answers")
+        answers.update(wanted)
+        version = answers.snapshot(metadata={"why": "a test"})
+        answers.update(dict.fromkeys(items(5_000), "overwritten"))
+
+    found = read_store(tmp_path / "store")
+    *_, digest, _, snapshots, newest = unpacked(found.refs["answers"])
+    assert ("b3:" + digest.hex(), snapshots, newest) == (version.digest, 1, 1)
+    root = unpacked(found.value(digest))
+    assert (root["serializer"], root["serializer_version"]) == ("snapshot", 1)
+    assert root["metadata"] == {"why": "a test"}
+    leaves = [unpacked(found.value(leaf)) for _, leaf, _, _ in root["parts"]]
+    assert [path for path, _, _, _ in root["parts"]] == [f"{n:08d}" for n in range(len(leaves))]
+    assert root["detail"] == {"count": len(wanted), "firsts": [keys[0] for keys, _, _ in leaves]}
+    assert len(leaves) > 1
+    assert [keys for keys, _, _ in leaves] == cut(sorted(wanted))
+    decode = {2: lambda data: data.decode(), 3: json.loads}
+    held = {
+        key: decode[forms[i]](found.value(digests[32 * i : 32 * i + 32]))
+        for keys, digests, forms in leaves
+        for i, key in enumerate(keys)
+    }
+    assert held == wanted

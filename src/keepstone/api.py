@@ -241,9 +241,15 @@ class Store:
         each value. `durability` is what a set item survives when the call returns: "process" a `kill -9`, "disk" a
         loss of power, "store" is published to all.
 
+        A selector (`name@v3`, `name@prod`, `name@latest`, `name@2026-11-20`) gives a snapshot of it: what it held
+        then, to be read only.
+
         Raises:
             KindError: the name is an artifact's.
+            ArtifactNotFoundError: there is no such snapshot.
         """
+        if isinstance(name, str) and "@" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            return self.repository.resolve(name).items(type)
         value = self.repository.session.log.state.refs.get(check_name(name))
         if value is not None:
             check_kind(read_name_ref(value, name), name, "collection")

@@ -59,6 +59,7 @@ GROUPS: Final = (
             Command("show", "what is known about one version", "show"),
             Command("versions", "all versions of a name", "versions"),
             Command("history", "who changed what, newest first", "history"),
+            Command("snapshot", "keep what a collection holds now as a version", "snapshot"),
             Command("alias", "let a word such as prod stand for a version", "alias"),
             Command("remove", "take a name, a version or an alias away", "remove"),
         ),

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keepstone.cli.formatting import moment
+from keepstone.cli.formatting import moment, plural, size
 
 if TYPE_CHECKING:
     from keepstone.repository.version import Version
 
 
 def version_facts(version: Version) -> dict[str, Any]:
-    """Return what `--json` prints for `version`; the size is in bytes, the time RFC 3339 in UTC."""
+    """Return what `--json` prints for `version`; the size is in bytes, the time RFC 3339 in UTC.
+
+    A snapshot has `items` as well, how many they are; its size is that of their list.
+    """
+    items = {"items": version.manifest.detail.get("count", 0)} if version.is_snapshot else {}
     return {
         "name": version.name,
         "number": version.number,
@@ -25,7 +29,13 @@ def version_facts(version: Version) -> dict[str, Any]:
         "type": version.type_name,
         "metadata": dict(version.metadata),
         "parents": list(version.parents),
+        **items,
     }
+
+
+def amount(facts: dict[str, Any]) -> str:
+    """Return how much a version is, for people: its size, of a snapshot the number of its items."""
+    return plural(facts["items"], "item") if "items" in facts else size(facts["size_bytes"])
 
 
 def aliases_of(aliases: dict[str, int], number: int) -> list[str]:

@@ -6,10 +6,12 @@ Layer: cli.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import plural, size
+from keepstone.cli.describe import amount, version_facts
+from keepstone.cli.formatting import plural
 from keepstone.cli.opening import open_to_read
 from keepstone.cli.output import check_free, show_bytes, write_file, write_folder
 from keepstone.foundation.errors import InvalidInputError
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from keepstone.repository.version import Version
 
 HELP = """\
-Write what SELECTOR means to PATH, or to standard output; bytes, text and JSON as they are.
+Write what SELECTOR means to PATH, or to standard output; bytes, text and JSON as they are,
+a snapshot of a collection as one JSON object a line: {"key": ..., "value": ...}.
 A folder needs a PATH. What is at PATH already stays, unless --force is given."""
 EXAMPLES = """\
 keepstone load models/email@prod model.bin
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             show_version(version, console)
         else:
             write_version(version, arguments.path, arguments.force)
-            console.error(f"{version.selector} is in {arguments.path} ({size(version.size_bytes)})")
+            console.error(f"{version.selector} is in {arguments.path} ({amount(version_facts(version))})")
     return exit_codes.OK
 
 
@@ -67,11 +70,17 @@ def _is_empty_folder(path: str) -> bool:
 
 def is_one_file(version: Version) -> bool:
     """Whether `version` is a run of bytes, and not a folder of files."""
-    return len(version.parts) == 1 and version.serializer != "folder"
+    return len(version.parts) == 1 and not version.is_snapshot and version.serializer != "folder"
 
 
 def show_version(version: Version, console: Console) -> None:
     """Write a version's bytes to standard output."""
+    if version.is_snapshot:
+        for line in item_lines(version):
+            console.raw(line)
+            if console.is_muted:
+                break
+        return
     if not is_one_file(version):
         raise InvalidInputError(
             f"{version.selector} is a folder of {plural(len(version.parts), 'file')}",
@@ -88,10 +97,32 @@ def show_version(version: Version, console: Console) -> None:
 
 def write_version(version: Version, path: str, force: bool) -> None:
     """Write a version as the file or folder `path`, whole or not at all."""
-    if is_one_file(version):
+    if version.is_snapshot:
+        write_file(path, item_lines(version), force=force)
+    elif is_one_file(version):
         write_file(path, version.chunks(), force=force, executable=version.parts[0].mode == 1)
     else:
         write_folder(path, version.checkout, force=force)
+
+
+def item_lines(version: Version) -> Iterator[bytes]:
+    """Yield the items of a snapshot, each as a line of JSON.
+
+    Raises:
+        InvalidInputError: one is neither text nor JSON.
+    """
+    import msgspec
+
+    for key, value in version.items().items():
+        try:
+            if isinstance(value, bytes):
+                raise TypeError("bytes")
+            yield msgspec.json.encode({"key": key, "value": value}) + b"\n"
+        except TypeError as error:
+            raise InvalidInputError(
+                f"item {key!r} of {version.selector} is {type(value).__name__}, which no JSON can hold",
+                hint="load items one by one with --key, or all from Python",
+            ) from error
 
 
 def item_bytes(store: Store, name: str, key: str) -> bytes:

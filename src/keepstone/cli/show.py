@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Final
 
 from keepstone.cli import exit_codes
-from keepstone.cli.describe import aliases_of, version_facts
+from keepstone.cli.describe import aliases_of, amount, version_facts
 from keepstone.cli.formatting import plural, size
 from keepstone.cli.opening import open_to_read
 from keepstone.cli.parser import add_json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 Show what is known about the version that SELECTOR means: digest, time, size, metadata, parents, files.
-Of a collection it shows how many items it has."""
+Of a collection it shows how many items it has, now or in the snapshot that SELECTOR means."""
 EXAMPLES = """\
 keepstone show models/email
 keepstone show models/email@prod --json
@@ -54,9 +54,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _facts(store: Store, selector: str) -> dict[str, Any]:
     version = store.resolve(selector)
     facts = version_facts(version)
-    facts["kind"] = "artifact"
+    facts["kind"] = "snapshot" if version.is_snapshot else "artifact"
     facts["aliases"] = aliases_of(store.aliases(version.name), version.number)
-    facts["parts"] = [{"path": part.path, "size_bytes": part.size} for part in version.parts]
+    if not version.is_snapshot:
+        facts["parts"] = [{"path": part.path, "size_bytes": part.size} for part in version.parts]
     return facts
 
 
@@ -69,7 +70,7 @@ def _print(facts: dict[str, Any], console: Console) -> None:
         ("aliases", ", ".join(facts["aliases"])),
         ("digest", facts["digest"]),
         ("created", facts["created"]),
-        ("size", size(facts["size_bytes"])),
+        ("size", amount(facts)),
         ("type", facts["type"]),
         *(("metadata", f"{key} = {_shown(value)}") for key, value in facts["metadata"].items()),
         *(("parent", parent) for parent in facts["parents"]),
@@ -77,7 +78,7 @@ def _print(facts: dict[str, Any], console: Console) -> None:
     for title, text in lines:
         if text:
             console.out(f"{title:<9}{text}")
-    parts = [part for part in facts["parts"] if part["path"]]
+    parts = [part for part in facts.get("parts", ()) if part["path"]]
     for part in parts[:PARTS_SHOWN_MAX]:
         console.out(f"{'file':<9}{part['path']}  ({size(part['size_bytes'])})")
     if len(parts) > PARTS_SHOWN_MAX:

@@ -9,8 +9,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Final
 
 from keepstone.cli import exit_codes
-from keepstone.cli.describe import aliases_of, short_digest, version_facts
-from keepstone.cli.formatting import size
+from keepstone.cli.describe import aliases_of, amount, short_digest, version_facts
 from keepstone.cli.opening import open_to_read
 from keepstone.cli.parser import add_json
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from keepstone.cli.console import Console
 
 HELP = """\
-List the versions of NAME, the newest first."""
+List the versions of NAME, the newest first; of a collection, its snapshots."""
 EXAMPLES = """\
 keepstone versions models/email
 keepstone versions models/email --json
@@ -56,7 +55,7 @@ def _row(fact: dict[str, Any]) -> list[object]:
     return [
         number,
         when,
-        size(fact["size_bytes"]),
+        amount(fact),
         short_digest(fact["digest"]),
         ", ".join(fact["aliases"]),
         shown,

@@ -75,6 +75,8 @@ METADATA_BYTES_MAX: Final = 1024 * 1024
 MANIFEST_FORMAT: Final = 1
 MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
 PART_PATH_BYTES_MAX: Final = 4 * 1024
+SNAPSHOT_SERIALIZER: Final = "snapshot"
+"""Stands in the manifest of a snapshot of a collection, whose parts are leaves."""
 VALUE_DEPTH_MAX: Final = 200
 """How deep a JSON-like value may be nested; every reader's recursion limit must leave room for it."""
 
@@ -89,6 +91,9 @@ INLINE_BYTES_MAX: Final = 256 * 1024
 COMMIT_BYTES_MAX: Final = 4 * 1024 * 1024
 CHECKPOINT_BYTES_MAX: Final = 1024 * 1024 * 1024
 STORE_JSON_BYTES_MAX: Final = 64 * 1024
+LEAF_BYTES_MAX: Final = 1024 * 1024
+"""A leaf of a snapshot; one plain blob, since it is no larger than a chunk."""
+LEAF_KEYS_MAX: Final = 8 * 1024
 JOURNAL_BYTES_TARGET: Final = 64 * 1024 * 1024
 
 READ_FEATURES: Final[frozenset[str]] = frozenset()

@@ -279,7 +279,7 @@ def touched_by(commit: Commit) -> set[str]:
             ref = read_name_ref(change.new, change.name)
         except KeepstoneError:
             continue
-        touches.add(f"{change.name}@v{ref.number}" if ref.kind == "artifact" else f"{change.name}[*]")
+        touches.add(f"{change.name}@v{ref.newest}" if ref.newest else f"{change.name}[*]")
     for record in commit.added:
         touches |= {f"{name}[*]" for name in record.collections if not name.startswith(":")}
     return touches

@@ -190,16 +190,16 @@ class _NameCheck:
             self._miss(name, ref.digest, f"means v{ref.number}, which has no such entry")
 
     def _check_name(self, name: str, ref: NameRef, versions: dict[str, Entry]) -> None:
-        if ref.kind != "artifact" or not ref.number:
+        if not ref.newest:
             return
-        newest = versions.get(version_key(name, ref.number))
+        newest = versions.get(version_key(name, ref.newest))
         if newest is None or newest.digest != ref.digest:
             self._miss(
-                version_key(name, ref.number),
+                version_key(name, ref.newest),
                 ref.digest,
-                f"{name!r} is at v{ref.number}, which has no such entry",
+                f"{name!r} is at v{ref.newest}, which has no such entry",
             )
-        for number in range(1, ref.number):
+        for number in range(1, ref.newest):
             # Removal leaves a tombstone, so a number that nothing is known of was lost.
             if version_key(name, number) not in versions:
                 self._miss(version_key(name, number), b"", f"v{number} of {name!r} is in no footer")

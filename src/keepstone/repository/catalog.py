@@ -23,8 +23,11 @@ from keepstone.history.state import State
 from keepstone.repository.catalog_rows import (
     PLACE,
     SCHEMA,
+    SCHEMA_VERSION,
     SELECT_ENTRY,
     SELECT_NEIGHBOURS,
+    SELECT_OLDER,
+    SELECT_OLDER_NEIGHBOURS,
     batches,
     blob_proof,
     entry_proof,
@@ -61,7 +64,7 @@ class Catalog:
     def __init__(self, folder: Path, owner: tuple[int, int]) -> None:
         """`owner` is device and inode of `store.json`: a copied store begins a catalog of its own."""
         self._folder = folder
-        self._owner = struct.pack("<QQ", *owner)
+        self._owner = struct.pack("<QQI", *owner, SCHEMA_VERSION)
         self._reset()
 
     def _reset(self) -> None:
@@ -242,12 +245,29 @@ class Catalog:
             row = self._first(SELECT_ENTRY, (number, key))
             if row is not None:
                 return self._proven(collection, key, *row)
-            self._prove_gap(number, key)
+            self._prove_gap(SELECT_NEIGHBOURS, number, key)
             return None
 
-    def _prove_gap(self, number: int, key: str) -> None:
+    def history(self, collection: str, key: str) -> list[CatalogRow]:
+        """Return every row of a key that the covered packs have, in no order.
+
+        Raises:
+            CatalogUnusable: damaged; it is made anew later.
+        """
+        newest = self.find(collection, key)
+        if newest is None:
+            return []
+        with self._lock:
+            number = self._collections.get(collection)
+            if number is None:
+                raise CatalogUnusable
+            rows = self._query(SELECT_OLDER, (number, key))
+            self._prove_gap(SELECT_OLDER_NEIGHBOURS, number, key)
+            return [newest, *(self._proven(collection, key, *row) for row in rows)]
+
+    def _prove_gap(self, statements: tuple[str, ...], number: int, key: str) -> None:
         # A key that was damaged stands where the one that is looked for should be: beside the gap.
-        for statement in SELECT_NEIGHBOURS:
+        for statement in statements:
             neighbour = self._first(statement, (number, key))
             if neighbour is not None:
                 self._proven(self._names.get(neighbour[0], ""), *neighbour[1:])

@@ -35,8 +35,24 @@ CREATE TABLE entries (
     collection INTEGER, key TEXT, stamp INTEGER, writer BLOB, digest BLOB, form INTEGER,
     pack INTEGER, place BLOB, proof BLOB, PRIMARY KEY (collection, key)
 ) WITHOUT ROWID;
+CREATE TABLE older (
+    collection INTEGER, key TEXT, stamp INTEGER, writer BLOB, digest BLOB, form INTEGER,
+    pack INTEGER, place BLOB, proof BLOB, PRIMARY KEY (collection, key, stamp, writer)
+) WITHOUT ROWID;
+CREATE TRIGGER supersede BEFORE INSERT ON entries
+WHEN EXISTS (SELECT 1 FROM entries WHERE collection = NEW.collection AND key = NEW.key)
+BEGIN
+    INSERT OR REPLACE INTO older SELECT * FROM entries
+    WHERE collection = NEW.collection AND key = NEW.key AND (stamp, writer) < (NEW.stamp, NEW.writer);
+    INSERT OR REPLACE INTO older SELECT
+        NEW.collection, NEW.key, NEW.stamp, NEW.writer, NEW.digest, NEW.form, NEW.pack, NEW.place, NEW.proof
+    FROM entries
+    WHERE collection = NEW.collection AND key = NEW.key AND (stamp, writer) > (NEW.stamp, NEW.writer);
+END;
 CREATE TABLE blobs (digest BLOB PRIMARY KEY, pack INTEGER, place BLOB, proof BLOB) WITHOUT ROWID;
 """
+SCHEMA_VERSION: Final = 2
+"""A catalog of another one is not used."""
 PLACE: Final = struct.Struct("<QIIB8s")
 _PROOF_BYTES: Final = 8
 _FOLD_ENTRIES_MAX: Final = 100_000
@@ -45,11 +61,22 @@ _FOLD_ENTRIES_MAX: Final = 100_000
 SELECT_ENTRY: Final = (
     "SELECT stamp, writer, digest, form, pack, place, proof FROM entries WHERE collection = ? AND key = ?"
 )
-SELECT_NEIGHBOURS: Final = tuple(
-    "SELECT collection, key, stamp, writer, digest, form, pack, place, proof FROM entries "
-    f"WHERE (collection, key) {relation} (?, ?) ORDER BY collection {order}, key {order} LIMIT 1"
-    for relation, order in (("<", "DESC"), (">", "ASC"))
+SELECT_OLDER: Final = (
+    "SELECT stamp, writer, digest, form, pack, place, proof FROM older WHERE collection = ? AND key = ?"
 )
+"""The entries of a key that are superseded."""
+
+
+def _neighbours(table: str) -> tuple[str, ...]:
+    return tuple(
+        f"SELECT collection, key, stamp, writer, digest, form, pack, place, proof FROM {table} "
+        f"WHERE (collection, key) {relation} (?, ?) ORDER BY collection {order}, key {order} LIMIT 1"
+        for relation, order in (("<", "DESC"), (">", "ASC"))
+    )
+
+
+SELECT_NEIGHBOURS: Final = _neighbours("entries")
+SELECT_OLDER_NEIGHBOURS: Final = _neighbours("older")
 _UPSERT_ENTRY: Final = """
 INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET
     stamp = excluded.stamp, writer = excluded.writer, digest = excluded.digest, form = excluded.form,

@@ -53,8 +53,9 @@ def _line(change: RefChange) -> str:
     old_ref = read_name_ref(change.old, name) if change.old else None
     if now_ref is None or not now_ref.number:
         return f"{name} removed"
-    if now_ref.kind == "collection":
+    if now_ref.kind == "collection" and (old_ref is None or not old_ref.number):
         return f"{name} created as a collection"
+    newest = f"v{now_ref.newest}" if now_ref.newest else "none"
     if old_ref is not None and now_ref.removals > old_ref.removals:
-        return f"{name} lost a version; newest v{now_ref.number}"
-    return f"{name} v{now_ref.number}"
+        return f"{name} lost a version; newest {newest}"
+    return f"{name} {newest}"

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, get_args
 
+import msgspec
 from blake3 import blake3
 
 from keepstone.blobs.footer import Entry
+from keepstone.blobs.journal import Row
 from keepstone.blobs.spool import Item, Ticket
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
@@ -26,10 +28,12 @@ from keepstone.history.state import State
 from keepstone.objects.manifest import decode_manifest
 from keepstone.objects.plain import decode_value, encode_value
 from keepstone.repository.refs import NameRef, check_kind, read_name_ref
+from keepstone.repository.rows import EntryRow
 from keepstone.repository.staging import Staging
 
 if TYPE_CHECKING:
     from keepstone.repository.repository import Repository
+    from keepstone.repository.version import Version
 
 T = TypeVar("T")
 
@@ -136,6 +140,23 @@ class Collection(MutableMapping[str, T], Generic[T]):
         self._session.require_writable()
         self._repository.sealer.flush()
 
+    def snapshot(
+        self, *, message: str = "", metadata: Mapping[str, Any] | None = None, aliases: Iterable[str] = ()
+    ) -> Version:
+        """Keep the content of this moment as the next version of the collection's name; published when it returns.
+
+        It holds what was acknowledged before the call, by any process of this machine, and of what is set meanwhile
+        some or nothing. `Store.collection("name@v3")` reads it. What equals the newest snapshot makes no new version
+        (`created_new` is False); `aliases` move either way.
+
+        Raises:
+            ArtifactNotFoundError: the collection does not exist yet.
+            StorageError: the medium failed; there is no snapshot.
+        """
+        from keepstone.repository.snapshot import take_snapshot
+
+        return take_snapshot(self._repository, self.name, message, metadata, aliases)
+
     def _item(self, key: str, value: T) -> Item | None:
         check_key(key)
         encoded = encode_value(value)
@@ -191,7 +212,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
             check_kind(ref, self.name, "collection")
             if ref.number:
                 return None
-            made = NameRef("collection", last=ref.last + 1, number=1, removals=ref.removals)
+            made = msgspec.structs.replace(ref, last=ref.last + 1, number=1)
             return Draft(refs=(RefChange(self.name, old, made.encoded()),))
 
         known = self._session.log.state.refs.get(self.name)
@@ -205,11 +226,11 @@ class Collection(MutableMapping[str, T], Generic[T]):
     def __getitem__(self, key: str) -> T:
         session = self._session
         while True:
-            row = session.find(self.name, key)
+            row = self._find(key)
             if row is None:
                 raise self._absent(check_key(key))
             try:
-                raw = session.read_row(row)
+                raw = self._read_row(key, row)
             except BlobNotFoundError:
                 # Packed anew in between: look it up again, as long as there is news.
                 tip = session.log.state.number
@@ -221,6 +242,12 @@ class Collection(MutableMapping[str, T], Generic[T]):
                 return self._repository.load_manifest(decode_manifest(raw), self.type)
             return decode_value(cast(Form, row.form), raw, self.type)
 
+    def _find(self, key: str) -> Row | EntryRow | None:
+        return self._session.find(self.name, key)
+
+    def _read_row(self, key: str, row: Row | EntryRow) -> bytes:
+        return self._session.read_row(row)
+
     def _absent(self, key: str) -> KeyNotFoundError:
         return KeyNotFoundError(
             f"collection {self.name!r} has no key {shown(key)}",
@@ -230,7 +257,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         )
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._session.find(self.name, check_key(key)) is not None
+        return isinstance(key, str) and self._find(check_key(key)) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of one moment: what is set or removed meanwhile is not seen."""
@@ -268,7 +295,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         Raises:
             KeyNotFoundError: there is no such key.
         """
-        row = self._session.find(self.name, check_key(key))
+        row = self._find(check_key(key))
         if row is None or row.digest is None:
             raise self._absent(key)
         return row.digest

@@ -162,11 +162,36 @@ class Entries:
             # What is covered and what is loaded must be of one moment, or a row could fall between the two.
             if generation == self._generation:
                 break
-        if self._unreadable:
-            self._refuse_to_guess(collection, row)
+        self.refuse_to_guess(collection, row)
         return row
 
-    def _refuse_to_guess(self, collection: str, row: EntryRow | None) -> None:
+    def history(self, collection: str, key: str) -> list[EntryRow]:
+        """Return every row of a key that a readable pack holds, newest first; `refuse_to_guess` tells of the others.
+
+        Superseded and removed ones are among them.
+        """
+        while True:
+            generation = self._generation
+            rows = self._history(collection, key)
+            if rows is not None and generation == self._generation:
+                return rows
+
+    def _history(self, collection: str, key: str) -> list[EntryRow] | None:
+        rows = {row.order: row for row in self._overlay(collection).history(key)}
+        if self._covered and self.catalog is not None:
+            try:
+                found = self.catalog.history(collection, key)
+            except CatalogUnusable:
+                self._uncover()
+                return None
+            for stamp, writer, digest, form, pack, place in found:
+                where = self._places.get(pack) or self._pack_place(pack)
+                if where is not None:
+                    row = EntryRow(stamp, writer, digest, form, Place(where, *place) if place else None)
+                    rows.setdefault(row.order, row)
+        return [rows[order] for order in sorted(rows, reverse=True)]
+
+    def refuse_to_guess(self, collection: str, row: EntryRow | None) -> None:
         """Raise what made a pack unreadable if that pack could know better than `row`."""
         for name, error in self._unreadable.items():
             pack = self._state.packs.get(name)

@@ -72,16 +72,13 @@ class Naming:
             number = self._session.log.number_at(parsed.until_ns)
             state = self._session.log.state_at(number)
         ref = _ref_of(state, parsed.name)
-        if ref is not None:
+        if ref is not None and selector == parsed.name:
+            # A collection by its name alone is what it holds now, which is no version.
             check_kind(ref, parsed.name, "artifact")
-        if ref is None or not ref.number:
-            if parsed.kind == "date":
-                when = format_time(parsed.until_ns)
-                raise not_found(self._session.log.state, selector, f"{parsed.name!r} did not exist at {when}")
-            removed = " any more: its versions were removed" if ref is not None and ref.last else ""
-            raise not_found(state, selector, f"there is no artifact {shown(parsed.name)}{removed}")
+        if ref is None or not ref.newest:
+            raise self._no_version(state, parsed, ref)
         if parsed.kind in ("latest", "date"):
-            return self._version(parsed.name, ref.number)
+            return self._version(parsed.name, ref.newest)
         if parsed.kind == "number":
             return self._numbered(state, parsed, ref)
         if parsed.kind == "alias":
@@ -92,21 +89,38 @@ class Naming:
                     state,
                     selector,
                     f"{parsed.name!r} has no alias {parsed.value!r}",
-                    hint=f"it has versions v1 to v{ref.last} and aliases: {known}",
+                    hint=f"it has versions v1 to v{ref.given} and aliases: {known}",
                 )
             return self._version(parsed.name, alias.number)
         return self._by_digest(state, parsed)
+
+    def _no_version(self, state: State, parsed: Selector, ref: NameRef | None) -> ArtifactNotFoundError:
+        if parsed.kind == "date":
+            when = format_time(parsed.until_ns)
+            message = f"{parsed.name!r} did not exist at {when}"
+            if ref is not None and ref.number:
+                message = f"collection {parsed.name!r} had no snapshot at {when}"
+            return not_found(self._session.log.state, str(parsed), message)
+        if ref is not None and ref.kind == "collection" and ref.number:
+            return not_found(
+                state,
+                str(parsed),
+                f"collection {parsed.name!r} has no snapshot",
+                hint=f"`keepstone snapshot {parsed.name}` makes one",
+            )
+        removed = " any more: its versions were removed" if ref is not None and ref.given else ""
+        return not_found(state, str(parsed), f"there is no artifact {shown(parsed.name)}{removed}")
 
     def _numbered(self, state: State, parsed: Selector, ref: NameRef) -> Version:
         try:
             return self.numbered(parsed.name, parsed.number)
         except ArtifactNotFoundError as error:
-            gone = "was removed" if parsed.number <= ref.last else "does not exist yet"
+            gone = "was removed" if parsed.number <= ref.given else "does not exist yet"
             raise not_found(
                 state,
                 str(parsed),
                 f"version {parsed.number} of {parsed.name!r} {gone}",
-                hint=f"its newest is v{ref.number}; `keepstone versions` lists them",
+                hint=f"its newest is v{ref.newest}; `keepstone versions` lists them",
             ) from error
 
     def _by_digest(self, state: State, parsed: Selector) -> Version:
@@ -127,8 +141,8 @@ class Naming:
         return self._version(name, number)
 
     def newest(self, name: str) -> Version:
-        """Return the newest version of a name."""
-        return self.resolve(name)
+        """Return the newest version of a name, of a collection its newest snapshot."""
+        return self.resolve(f"{name}@latest")
 
     def _version(self, name: str, number: int, *, created_new: bool = False) -> Version:
         row = self._session.find(VERSIONS, version_key(name, number))
@@ -141,11 +155,10 @@ class Naming:
         )
 
     def versions(self, name: str) -> list[Version]:
-        """Return the versions of a name, newest first.
+        """Return the versions of a name, newest first; of a collection, its snapshots.
 
         Raises:
             ArtifactNotFoundError: there is no such name.
-            KindError: it is a collection's.
         """
         check_name(name)
         self._session.refresh()
@@ -153,13 +166,12 @@ class Naming:
         ref = _ref_of(state, name)
         if ref is None:
             raise not_found(state, name, f"there is no artifact {shown(name)}")
-        check_kind(ref, name, "artifact")
         return list(self.versions_in(state, name))
 
     def versions_in(self, state: State, name: str) -> Iterator[Version]:
         """Yield the versions that exist, newest first."""
         ref = _ref_of(state, name)
-        for number in range(ref.number if ref else 0, 0, -1):
+        for number in range(ref.newest if ref else 0, 0, -1):
             row = self._session.peek(VERSIONS, version_key(name, number))
             if row is not None and row.digest is not None:
                 yield self._version(name, number)

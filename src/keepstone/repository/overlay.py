@@ -25,6 +25,8 @@ class Overlay:
         self._packs: list[tuple[PackPlace, PackIndex]] = []
         self._spots: dict[str, int] = {}
         """Key → number of the pack, and the row in it."""
+        self._older: dict[str, list[int]] = {}
+        """The same of the entries that are superseded; most keys have none."""
 
     def __len__(self) -> int:
         return len(self._spots)
@@ -42,13 +44,22 @@ class Overlay:
         self._packs.append((place, index))
         spots = self._spots
         if spots.keys().isdisjoint(keys):
+            before = len(spots)
             # Of equal keys in one pack the last has the highest stamp.
             spots.update(zip(keys, range(first, first + len(keys)), strict=True))
+            if len(spots) - before < len(keys):
+                for spot, key in enumerate(keys, first):
+                    if spots[key] != spot:
+                        self._older.setdefault(key, []).append(spot)
             return
         for spot, key in enumerate(keys, first):
             known = spots.get(key)
-            if known is None or self._order(spot) >= self._order(known):
+            if known is None:
                 spots[key] = spot
+                continue
+            newer = self._order(spot) >= self._order(known)
+            spots[key] = spot if newer else known
+            self._older.setdefault(key, []).append(known if newer else spot)
 
     def _order(self, spot: int) -> tuple[int, bytes]:
         _, index = self._packs[spot >> _ROW_BITS]
@@ -58,8 +69,19 @@ class Overlay:
     def get(self, key: str) -> EntryRow | None:
         """Return the newest row of a key in these packs."""
         spot = self._spots.get(key)
+        return None if spot is None else self._row(spot, key)
+
+    def history(self, key: str) -> list[EntryRow]:
+        """Return all rows of a key in these packs, newest first."""
+        spot = self._spots.get(key)
         if spot is None:
-            return None
+            return []
+        older = self._older.get(key)
+        if older is None:
+            return [self._row(spot, key)]
+        return [self._row(s, key) for s in (spot, *sorted(older, key=self._order, reverse=True))]
+
+    def _row(self, spot: int, key: str) -> EntryRow:
         place, index = self._packs[spot >> _ROW_BITS]
         entry, position = index.entry(self._collection, spot & _ROW_MASK, key)
         where = self._blobs.place(place, position) if position >= 0 else None

@@ -26,13 +26,34 @@ class NameRef(msgspec.Struct, frozen=True, array_like=True):
 
     kind: Kind
     last: int = 0
-    """Highest number that was ever given."""
+    """Highest number that was ever given; of a collection, how often it was made."""
     number: int = 0
     """Number of the newest version that still exists, 0 for none; of a collection, 1 while it exists."""
     digest: bytes = b""
     """Of that version's manifest."""
     removals: int = 0
     """How often a version was removed; a removal thereby conflicts with an alias that is set meanwhile."""
+    snapshots: int = 0
+    """Of a collection: highest number that was ever given to a snapshot."""
+    snapshot: int = 0
+    """Of a collection: number of the newest snapshot that still exists, 0 for none; `digest` is its manifest's."""
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest version that still exists, of an artifact or of a collection's snapshots; 0: none."""
+        return self.snapshot if self.kind == "collection" else self.number
+
+    @property
+    def given(self) -> int:
+        """Highest version number that was ever given."""
+        return self.snapshots if self.kind == "collection" else self.last
+
+    def at_version(self, number: int, digest: bytes) -> NameRef:
+        """Return the same name with `number` as its newest version; 0 for none."""
+        given = max(self.given, number)
+        if self.kind == "collection":
+            return msgspec.structs.replace(self, snapshots=given, snapshot=number, digest=digest)
+        return msgspec.structs.replace(self, last=given, number=number, digest=digest)
 
     def encoded(self) -> bytes:
         """Return the ref's value."""

@@ -55,24 +55,28 @@ def remove(repository: Repository, selector: str, message: str) -> tuple[str, ..
         removed[:] = [version.selector for version in versions]
         changes = _alias_changes(repository, state, name, versions, whole=selector == name)
         changes.append(RefChange(name, old, _without(repository, state, ref, name, versions).encoded()))
-        session = repository.session
-        entries = tuple(
-            (
-                VERSIONS,
-                Entry(
-                    version_key(name, v.number),
-                    session.clock.stamp(),
-                    session.spool.writer,
-                    None,
-                    Form.MANIFEST,
-                ),
-            )
-            for v in versions
-        )
+        entries = _tombstones(repository, versions)
         return staging.draft(state, message=message, refs=tuple(changes), entries=entries)
 
     repository.commit_staged(lambda staging: None, build)
     return tuple(removed)
+
+
+def _tombstones(repository: Repository, versions: list[Version]) -> tuple[tuple[str, Entry], ...]:
+    session = repository.session
+    return tuple(
+        (
+            VERSIONS,
+            Entry(
+                version_key(v.name, v.number),
+                session.clock.stamp(),
+                session.spool.writer,
+                None,
+                Form.MANIFEST,
+            ),
+        )
+        for v in versions
+    )
 
 
 def _without(
@@ -81,12 +85,8 @@ def _without(
     gone = {version.number for version in versions}
     rest = (v for v in repository.naming.versions_in(state, name) if v.number not in gone)
     newest = next(rest, None)
-    return msgspec.structs.replace(
-        ref,
-        number=newest.number if newest else 0,
-        digest=bytes(newest.digest_bytes) if newest else b"",
-        removals=ref.removals + 1,
-    )
+    number, digest = (newest.number, bytes(newest.digest_bytes)) if newest else (0, b"")
+    return msgspec.structs.replace(ref.at_version(number, digest), removals=ref.removals + 1)
 
 
 def _alias_changes(
@@ -112,14 +112,21 @@ def _remove_collection(repository: Repository, name: str, message: str) -> tuple
     collection.clear()
     collection.flush()
 
-    def build(state: State) -> Draft | None:
+    removed: list[str] = []
+
+    def build(staging: Staging, state: State, _: None) -> Draft | None:
         old = state.refs[name]
         ref = read_name_ref(old, name)
+        removed[:] = [name]
         if not ref.number:
             return None
-        gone = msgspec.structs.replace(ref, number=0, removals=ref.removals + 1)
-        return Draft(message=message, refs=(RefChange(name, old, gone.encoded()),))
+        versions = list(repository.naming.versions_in(state, name))
+        removed.extend(version.selector for version in versions)
+        gone = msgspec.structs.replace(ref.at_version(0, b""), number=0, removals=ref.removals + 1)
+        changes = _alias_changes(repository, state, name, versions, whole=True)
+        changes.append(RefChange(name, old, gone.encoded()))
+        entries = _tombstones(repository, versions)
+        return staging.draft(state, message=message, refs=tuple(changes), entries=entries)
 
-    repository.session.log.append(build)
-    repository.session.refresh()
-    return (name,)
+    repository.commit_staged(lambda staging: None, build)
+    return tuple(removed)

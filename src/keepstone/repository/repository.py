@@ -82,7 +82,7 @@ class Repository:
         check_name(name)
         check_message(message)
         check_metadata(metadata)
-        wanted = tuple(dict.fromkeys(check_alias(alias) for alias in _listed(aliases, "aliases")))
+        wanted = check_aliases(aliases)
         origins = tuple(self._parent(parent) for parent in _listed(parents, "parents"))
         facts = dict(metadata or {})
 
@@ -92,19 +92,13 @@ class Repository:
             ), 0
 
         def build(staging: Staging, state: State, staged: tuple[Digest, int]) -> Draft | None:
-            return self._save_draft(staging, state, name, staged[0], wanted, message, expected)
+            old = state.refs.get(name)
+            ref = read_name_ref(old, name) if old is not None else NameRef("artifact")
+            check_kind(ref, name, "artifact")
+            _require_expected(name, ref, expected)
+            return self.version_draft(staging, state, ref, name, staged[0], wanted, message)
 
-        commit = self.commit_staged(stage, build)
-        version = self.naming.newest(name)
-        if commit is None:
-            return version
-        # Another process may have saved since: the version that this commit made is the one to return.
-        made = next(ref for ref in commit.refs if ref.name == name)
-        before = read_name_ref(made.old, name).last if made.old else 0
-        number = read_name_ref(made.new or b"", name).last
-        found = version if version.number == number else self.naming.numbered(name, number)
-        found.created_new = number > before
-        return found
+        return self.made_version(name, self.commit_staged(stage, build))
 
     def _parent(self, parent: str | Version) -> str:
         if isinstance(parent, Version):
@@ -141,24 +135,24 @@ class Repository:
         )
         return staging.add_content([encode_manifest(manifest)])[0]
 
-    def _save_draft(
+    def version_draft(
         self,
         staging: Staging,
         state: State,
+        ref: NameRef,
         name: str,
         digest: Digest,
         aliases: tuple[str, ...],
         message: str,
-        expected: str | None,
     ) -> Draft | None:
+        """Return the commit that makes `digest` the newest version of `name`, which is at `ref`; None where it is.
+
+        Aliases move either way.
+        """
         old = state.refs.get(name)
-        ref = read_name_ref(old, name) if old is not None else NameRef("artifact")
-        check_kind(ref, name, "artifact")
-        _require_expected(name, ref, expected)
-        same = ref.number > 0 and ref.digest == digest
-        number = ref.number if same else ref.last + 1
+        same = ref.newest > 0 and ref.digest == digest
+        number = ref.newest if same else ref.given + 1
         changes: list[RefChange] = []
-        entries: list[tuple[str, Entry]] = []
         for alias in aliases:
             target = alias_ref(name, alias)
             moved = AliasRef(number, bytes(digest)).encoded()
@@ -169,12 +163,23 @@ class Repository:
         if same:
             # Reached by a ref already: stating it is enough, nothing needs to be written again.
             return Draft(message=message, refs=(*changes, RefChange(name, old, old)))
-        made = NameRef("artifact", number, number, bytes(digest), ref.removals)
-        changes.append(RefChange(name, old, made.encoded()))
+        changes.append(RefChange(name, old, ref.at_version(number, bytes(digest)).encoded()))
         stamp = self.session.clock.stamp()
         entry = Entry(version_key(name, number), stamp, self.session.spool.writer, digest, Form.MANIFEST)
-        entries.append((VERSIONS, entry))
-        return staging.draft(state, message=message, refs=tuple(changes), entries=tuple(entries))
+        return staging.draft(state, message=message, refs=tuple(changes), entries=((VERSIONS, entry),))
+
+    def made_version(self, name: str, commit: Commit | None) -> Version:
+        """Return the version of `name` that `commit` made or confirmed; the newest one where there was no commit."""
+        version = self.naming.newest(name)
+        if commit is None:
+            return version
+        # Another process may have saved since: the version that this commit made is the one to return.
+        made = next(ref for ref in commit.refs if ref.name == name)
+        before = read_name_ref(made.old, name).given if made.old else 0
+        number = read_name_ref(made.new or b"", name).newest
+        found = version if version.number == number else self.naming.numbered(name, number)
+        found.created_new = number > before
+        return found
 
     def commit_staged(
         self, stage: Callable[[Staging], S], build: Callable[[Staging, State, S], Draft | None]
@@ -321,6 +326,11 @@ def _require_expected(name: str, ref: NameRef, expected: str | None) -> None:
             found=text_of(ref.digest),
             hint="load it again, and decide anew what to save",
         )
+
+
+def check_aliases(aliases: Iterable[str]) -> tuple[str, ...]:
+    """Return the aliases that a save is given, each once and in order."""
+    return tuple(dict.fromkeys(check_alias(alias) for alias in _listed(aliases, "aliases")))
 
 
 def _listed(values: Iterable[Any], what: str) -> tuple[Any, ...]:

@@ -57,6 +57,10 @@ class Staging:
             self._write()
         return digest
 
+    def rely_on(self, packs: Iterable[PackName]) -> None:
+        """Rest on live packs that hold what this commit's content names."""
+        self._needs.update(packs)
+
     def add_content(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
         """Keep content of any size; return its digest and size in bytes."""
         hasher = blake3()

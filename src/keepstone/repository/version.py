@@ -13,12 +13,14 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import ArtifactNotFoundError
+from keepstone.foundation.errors import ArtifactNotFoundError, InvalidInputError
+from keepstone.foundation.format import SNAPSHOT_SERIALIZER
 from keepstone.foundation.names import shown
 from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.trees import part_name, write_tree
 
 if TYPE_CHECKING:
+    from keepstone.repository.collection import Collection
     from keepstone.repository.repository import Repository
 
 
@@ -91,6 +93,16 @@ class Version:
         return self._manifest.type_name
 
     @property
+    def manifest(self) -> Manifest:
+        """The frozen description of it all."""
+        return self._manifest
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it is a snapshot of a collection: it has items, and no files."""
+        return self._manifest.serializer == SNAPSHOT_SERIALIZER
+
+    @property
     def serializer(self) -> str:
         """Id of the serializer that wrote it."""
         return self._manifest.serializer
@@ -107,7 +119,13 @@ class Version:
         return hash((self.name, self.number, self._digest))
 
     def load(self, type: Any = None, *, allow_pickle: bool = False) -> Any:  # noqa: A002
-        """Return the value, a fresh copy; `type` builds a dataclass, Struct, pydantic or attrs instance of it."""
+        """Return the value, a fresh copy; `type` builds a dataclass, Struct, pydantic or attrs instance of it.
+
+        Of a snapshot of a collection it is a dict of all items, and `type` that of each; `items` reads
+        them one by one.
+        """
+        if self.is_snapshot:
+            return dict(self.items(type))
         return self._repository.load_manifest(self._manifest, type, allow_pickle=allow_pickle)
 
     def chunks(self, path: str = "") -> Iterator[bytes]:
@@ -126,7 +144,25 @@ class Version:
         """
         return io.BytesIO(b"".join(self.chunks(path)))
 
+    def items(self, type: Any = None) -> Collection[Any]:  # noqa: A002
+        """Return the items of a snapshot of a collection as a mapping that is read one by one, and never changes.
+
+        Raises:
+            KindError: it is an artifact's.
+        """
+        from keepstone.repository.frozen import open_snapshot
+
+        return open_snapshot(self._repository, self, type)
+
+    def _require_parts(self) -> None:
+        if self.is_snapshot:
+            raise InvalidInputError(
+                f"{self.selector} is a snapshot of a collection: it has items, and no files",
+                hint=f"read them with store.collection({self.selector!r})",
+            )
+
     def _part(self, path: str) -> Part:
+        self._require_parts()
         parts = self._manifest.parts
         if not path and len(parts) == 1:
             return parts[0]
@@ -150,6 +186,7 @@ class Version:
             InvalidInputError: something is there.
             CorruptionError: a part is damaged; nothing is left at `target`.
         """
+        self._require_parts()
         session = self._repository.session
         write_tree(self._manifest, lambda part: session.stream_blob(Digest(part.digest)), target)
         return os.fspath(target)
