@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from keepstone.api import Store as Store
+    from keepstone.api import locked as locked
     from keepstone.api import open as open  # noqa: A004
     from keepstone.foundation.digest import Digest as Digest
     from keepstone.foundation.errors import *  # noqa: F403
     from keepstone.foundation.names import quote as quote
     from keepstone.foundation.names import unquote as unquote
+    from keepstone.operations.locked import Locked as Locked
+    from keepstone.operations.verify import verify_bundle as verify_bundle
     from keepstone.repository.collection import Collection as Collection
     from keepstone.repository.version import Version as Version
     from keepstone.workflows.record import Record as Record
@@ -26,13 +29,16 @@ _ERRORS: Final = "keepstone.foundation.errors"
 _PLACES: Final = {
     "Collection": "keepstone.repository.collection",
     "Digest": "keepstone.foundation.digest",
+    "Locked": "keepstone.operations.locked",
     "Record": "keepstone.workflows.record",
     "Results": "keepstone.workflows.results",
     "Store": "keepstone.api",
     "Version": "keepstone.repository.version",
+    "locked": "keepstone.api",
     "open": "keepstone.api",
     "quote": "keepstone.foundation.names",
     "unquote": "keepstone.foundation.names",
+    "verify_bundle": "keepstone.operations.verify",
     **dict.fromkeys(
         (
             "ArtifactNotFoundError",

@@ -24,8 +24,12 @@ from keepstone.storage.locate import locate
 if TYPE_CHECKING:
     # Each is imported when it is first asked for: most programs never do.
     from keepstone.operations.fsck import FsckReport
+    from keepstone.operations.locked import Locked
+    from keepstone.operations.pins import Pin, Pinned
     from keepstone.operations.recover import RecoverReport
+    from keepstone.operations.restore import RestoreReport
     from keepstone.operations.stats import StoreStats
+    from keepstone.operations.verify import VerifyReport
 
 T = TypeVar("T")
 Mode = Literal["a", "r"]
@@ -272,6 +276,92 @@ class Store:
                 )
         self.repository.registry.register(serializer)
 
+    # ---- locks -------------------------------------------------------------------------------------------------------
+
+    def pin(
+        self,
+        names: Iterable[str],
+        lock: str | os.PathLike[str] = "keepstone.lock",
+        *,
+        remotes: Iterable[str] | None = None,
+    ) -> Pinned:
+        """Write the lock file `lock`, which names what `names` mean now by digest, and protect that from collection.
+
+        Pinning again replaces the file, and its protection. `remotes` are URLs of copies of the store; None keeps
+        those that the file has, and credentials in them are left out. On a store that can only be read just the
+        file is written: `protected` is False then.
+
+        Raises:
+            ArtifactNotFoundError: one of the names does not exist; nothing was changed.
+            ConflictError: something that is no lock stands there.
+            StorageError: the medium failed; the lock file is the old one or the new one, whole.
+        """
+        from keepstone.operations.pins import pin
+
+        return pin(self.repository, names, lock, remotes)
+
+    def unpin(self, lock: str | os.PathLike[str] = "keepstone.lock") -> Pin:
+        """Take the protection of a lock file away, by its path or by the id of a pin; the file stays.
+
+        Raises:
+            NotFoundError: it is not pinned in this store.
+            ConflictError: several pins could be meant.
+        """
+        from keepstone.operations.pins import unpin
+
+        return unpin(self.repository, lock)
+
+    def pins(self) -> tuple[Pin, ...]:
+        """Return what is protected by pins."""
+        from keepstone.operations.pins import pins
+
+        return pins(self.repository)
+
+    def restore(
+        self,
+        lock: str | os.PathLike[str] = "keepstone.lock",
+        *,
+        source: str | os.PathLike[str] | Store | None = None,
+    ) -> RestoreReport:
+        """Bring exactly what a lock names into this store, in one commit; safe to repeat after it was cut off.
+
+        `source` is a copy of the store (a path, a URL, a `Store`) or a bundle; None is the store that the lock names.
+        `lock` may be a bundle itself. What is here already is not copied; a name gets its next numbers here.
+
+        Raises:
+            BlobNotFoundError, CorruptionError: the source lacks something, or it is damaged there; the message names
+                the version, and nothing was changed.
+            KindError: a name is of another kind here.
+            StorageError: the medium failed; nothing was changed.
+        """
+        from keepstone.operations.restore import restore
+
+        return restore(self.repository, lock, source.repository if isinstance(source, Store) else source)
+
+    def verify(self, lock: str | os.PathLike[str] = "keepstone.lock") -> VerifyReport:
+        """Read every byte of what a lock names and compare it with its digest; changes nothing.
+
+        Raises:
+            NotFoundError: there is no such lock file.
+        """
+        from keepstone.operations.verify import verify
+
+        return verify(self.repository, lock)
+
+    def bundle(
+        self, lock: str | os.PathLike[str], path: str | os.PathLike[str], *, replace: bool = False
+    ) -> None:
+        """Write a lock and all that it names as one file; `restore` reads it.
+
+        Raises:
+            ConflictError: something is at `path`, and `replace` is False.
+            BlobNotFoundError, CorruptionError: something is missing or damaged; the message names the version.
+            StorageError: the medium failed; what was at `path` is as it was.
+        """
+        from keepstone.operations.bundle import bundle
+
+        bundle(self.repository, lock, path, replace=replace)
+
     # ---- the whole store ---------------------------------------------------------------------------------------------
 
     def recover(self) -> RecoverReport:
@@ -307,6 +397,24 @@ def open(  # noqa: A001
     """
     check_kind_of(location, str | bytes | os.PathLike, "location", "a path or a URL")
     return Store(os.fspath(location), create=mode == "a" if create is None else create, mode=mode)
+
+
+def locked(
+    lock: str | os.PathLike[str] = "keepstone.lock",
+    store: str | os.PathLike[str] | Store | None = None,
+) -> Locked:
+    """Return read-only access to exactly the versions that a lock names; offline, and found by digest.
+
+    `store` is where they are (a path, a URL, a `Store`); None is the store that the lock names.
+
+    Raises:
+        NotFoundError: there is no such lock.
+        StoreNotFoundError: the store that it names is not there.
+        MalformedError: a line of the lock is wrong; the message says which.
+    """
+    from keepstone.operations.locked import Locked
+
+    return Locked(lock, store.location if isinstance(store, Store) else store)
 
 
 def _reopen(location: str, mode: Mode) -> Store:

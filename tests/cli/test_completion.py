@@ -68,7 +68,7 @@ def test_bash_offers_commands_options_and_names(tmp_path: Path, capfd: pytest.Ca
     hostile = "odd $(touch broken) name"
     subprocess.run([launcher, "save", hostile, "script"], cwd=tmp_path, check=True, capture_output=True)
 
-    assert completed(["keepstone", "ver"], tmp_path) == ["versions"]
+    assert completed(["keepstone", "vers"], tmp_path) == ["versions"]
     assert completed(["keepstone", "--store", "x", "save", "--al"], tmp_path) == ["--alias"]
     assert completed(["keepstone", "completion", "z"], tmp_path) == ["zsh"]
     assert completed(["keepstone", "load", "mod"], tmp_path) == ["models/email"]

@@ -14,7 +14,7 @@ from blake3 import blake3
 from keepstone.blobs.compression import Decompressor
 from keepstone.blobs.footer import PackIndex
 from keepstone.blobs.pack import read_index
-from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, quick_raw, read_raw
+from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, quick_raw, read_header, read_raw
 from keepstone.blobs.recipe import Piece, decode_recipe
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
@@ -24,7 +24,7 @@ from keepstone.foundation.errors import (
     ObjectNotFoundError,
 )
 from keepstone.foundation.format import Kind
-from keepstone.storage.base import Storage
+from keepstone.storage.base import ReadsRanges
 
 _INDEX_BYTES_MAX: Final = 96 * 1024 * 1024
 """Footers kept in memory, by their encoded size [bytes]."""
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 class BlobStore:
     """Blobs in packs on one storage; safe to use from many threads."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: ReadsRanges) -> None:
         self._storage = storage
         self._decompressor = Decompressor()
         self._lock = threading.Lock()
@@ -157,6 +157,14 @@ class BlobStore:
         return self._decode(place, data)
 
     def _decode(self, place: Place, data: bytes) -> bytes:
+        header = read_header(data, 0, where=place.pack.key)
+        if (header.kind, header.raw_size) != (place.kind, place.raw_size):
+            offset = place.pack.offset + place.offset
+            raise MalformedError(
+                f"{place.pack.key} has another frame at byte {offset} than its footer says",
+                where=place.pack.key,
+                offset=offset,
+            )
         return read_raw(
             data,
             self._decompressor,

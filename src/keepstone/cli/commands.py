@@ -72,6 +72,16 @@ GROUPS: Final = (
         ),
     ),
     (
+        "Hand on",
+        (
+            Command("pin", "write a lock file, and protect what it names", "pin"),
+            Command("unpin", "take the protection of a lock away", "unpin"),
+            Command("restore", "bring what a lock names into a store, byte for byte", "restore"),
+            Command("verify", "check that all that a lock names is here and right", "verify"),
+            Command("bundle", "write a lock and all that it names as one file", "bundle"),
+        ),
+    ),
+    (
         "Look after the store",
         (
             Command("stats", "how much is in the store, and what it takes", "stats"),

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 HELP = """\
 List the names that begin with PREFIX: artifacts with their newest version, collections with their
-number of items."""
+number of items. With --pins: what lock files protect from garbage collection."""
 EXAMPLES = """\
 keepstone list
 keepstone list models/ --kind artifact
 keepstone list --names | head               # only names, one a line
 keepstone list --json
+keepstone list --pins
 """
 
 
@@ -36,11 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kind", choices=["artifact", "collection"], help="only artifacts, or only collections"
     )
     parser.add_argument("--names", action="store_true", help="print the names alone, one a line")
+    parser.add_argument("--pins", action="store_true", help="the pins, not the names")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the names."""
+    if arguments.pins:
+        return _list_pins(arguments, console)
     kinds: list[Kind] = [arguments.kind] if arguments.kind else ["artifact", "collection"]
     with open_to_read(arguments, console) as store:
         found = sorted((name, kind) for kind in kinds for name in store.names(arguments.prefix, kind=kind))
@@ -58,6 +62,23 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.error(
             f"no names begin with {arguments.prefix!r}" if arguments.prefix else "the store is empty"
         )
+    return exit_codes.OK
+
+
+def _list_pins(arguments: argparse.Namespace, console: Console) -> int:
+    with open_to_read(arguments, console) as store:
+        pins = [
+            pin for pin in store.pins() if any(name.name.startswith(arguments.prefix) for name in pin.names)
+        ]
+    if arguments.json:
+        console.json(
+            [{"id": p.id, "lock": p.path, "names": [name.selector for name in p.names]} for p in pins]
+        )
+    elif pins:
+        rows = [[pin.id, plural(len(pin.names), "version"), pin.path] for pin in pins]
+        console.table(rows, ["id", "protects", "lock"])
+    else:
+        console.error("nothing is pinned")
     return exit_codes.OK
 
 

@@ -13,6 +13,7 @@ FORMAT_VERSION: Final = 1
 FRAME_MAGIC: Final = b"KPST"
 PACK_FRAME_MAGIC: Final = b"Kf"
 PACK_TRAILER_MAGIC: Final = b"KPSTPACK"
+BUNDLE_TRAILER_MAGIC: Final = b"KPSTBNDL"
 
 
 class Kind(IntEnum):
@@ -29,6 +30,8 @@ class Kind(IntEnum):
     CHECKPOINT = 9
     DELTA = 10
     """Reserved: a blob stored as a difference from a base."""
+    BUNDLE = 11
+    """The table at the end of a bundle."""
 
 
 class Codec(IntEnum):
@@ -60,7 +63,7 @@ class Origin(IntEnum):
     REPACK = 3
     """Merged from packs of journals."""
     COPY = 4
-    """Copied from another store."""
+    """Copied from another store, or from a bundle."""
     REPACK_SAVES = 5
     """Merged from packs that commits wrote."""
 
@@ -95,6 +98,9 @@ LEAF_BYTES_MAX: Final = 1024 * 1024
 """A leaf of a snapshot; one plain blob, since it is no larger than a chunk."""
 LEAF_KEYS_MAX: Final = 8 * 1024
 JOURNAL_BYTES_TARGET: Final = 64 * 1024 * 1024
+LOCK_FORMAT: Final = 1
+LOCK_BYTES_MAX: Final = 16 * 1024 * 1024
+"""A lock file: some hundred thousand names."""
 
 READ_FEATURES: Final[frozenset[str]] = frozenset()
 """Features of `:features` without which a store would be misread; extended where one is built."""

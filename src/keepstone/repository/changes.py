@@ -42,7 +42,7 @@ def log_entry(commit: Commit) -> LogEntry:
 def _line(change: RefChange) -> str:
     name = change.name
     if name.startswith(":"):
-        return f"{name} set"
+        return f"{name} {'removed' if change.new is None else 'set'}"
     if "@" in name:
         if change.new is None:
             return f"{name} removed"

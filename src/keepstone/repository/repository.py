@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from keepstone.blobs.footer import Entry
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import InvalidInputError, RefConflictError
-from keepstone.foundation.format import Form
+from keepstone.foundation.format import Form, Origin
 from keepstone.foundation.names import check_alias, check_name
 from keepstone.history.commit import Commit, Draft, RefChange
 from keepstone.history.state import State
@@ -182,11 +182,15 @@ class Repository:
         return found
 
     def commit_staged(
-        self, stage: Callable[[Staging], S], build: Callable[[Staging, State, S], Draft | None]
+        self,
+        stage: Callable[[Staging], S],
+        build: Callable[[Staging, State, S], Draft | None],
+        *,
+        origin: Origin = Origin.SAVE,
     ) -> Commit | None:
         """Stage content, then commit what `build` makes of it; stage again if what it relied on was dropped."""
         for _ in range(_RESTAGES_MAX):
-            staging = Staging(self.session)
+            staging = Staging(self.session, origin)
             staged = stage(staging)
             staging.settle()
             try:

@@ -11,6 +11,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from keepstone.blobs.blobstore import is_recipe
 from keepstone.blobs.footer import Entry
 from keepstone.blobs.pack import Pack, PackBuilder
 from keepstone.blobs.recipe import Piece, cut, encode_recipe
@@ -33,10 +34,11 @@ class Restage(Exception):
 class Staging:
     """Collects the content of one commit."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, origin: Origin = Origin.SAVE) -> None:
         self._session = session
+        self._origin = origin
         self._base = session.log.state.length
-        self._builder = PackBuilder(Origin.SAVE)
+        self._builder = PackBuilder(origin)
         self._written: list[PackRecord] = []
         self._written_digests: set[bytes] = set()
         self._needs: set[PackName] = set()
@@ -60,6 +62,44 @@ class Staging:
     def rely_on(self, packs: Iterable[PackName]) -> None:
         """Rest on live packs that hold what this commit's content names."""
         self._needs.update(packs)
+
+    def add_many(self, blobs: Iterable[tuple[Digest, bytes]]) -> None:
+        """Keep many plain blobs; small ones that the store does not have are compressed together."""
+        fresh: list[tuple[Digest, bytes]] = []
+        for digest, raw in blobs:
+            if digest not in self._written_digests and not self.has_whole(digest):
+                fresh.append((digest, raw))
+                self._written_digests.add(bytes(digest))
+        self._builder.add_many(fresh)
+        if self._builder.size >= PACK_BYTES_TARGET:
+            self._write()
+
+    def has_whole(self, digest: Digest) -> bool:
+        """Whether this content is whole here already, written or published; the commit then states its packs."""
+        if digest in self._written_digests:
+            return True
+        place = self._session.entries.find_blob(digest)
+        if place is None:
+            return False
+        places = [place]
+        if is_recipe(place):
+            for piece in self._session.blobs.read_pieces(place, digest):
+                if piece.digest in self._written_digests:
+                    continue
+                found = self._session.entries.find_blob(piece.digest)
+                if found is None:
+                    return False
+                places.append(found)
+        names = {self._session.entries.pack_name(where) for where in places}
+        if None in names:
+            return False
+        self._needs.update(name for name in names if name is not None)
+        return True
+
+    def take_over(self, record: PackRecord, digests: Iterable[bytes]) -> None:
+        """Use a pack that an earlier attempt wrote and could not commit; its bytes were compared with its name."""
+        self._written.append(record)
+        self._written_digests.update(digests)
 
     def add_content(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
         """Keep content of any size; return its digest and size in bytes."""
@@ -87,7 +127,12 @@ class Staging:
         """Write what was collected as a pack of its own."""
         pack = self._builder.finish()
         self._written.append(write_pack(self._session, pack, self._base))
-        self._builder = PackBuilder(Origin.SAVE)
+        self._builder = PackBuilder(self._origin)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was kept that the store did not have."""
+        return self._builder.empty and not self._written
 
     def settle(self) -> None:
         """Write what is too large to ride in the commit itself; call before `draft`."""
@@ -118,6 +163,12 @@ class Staging:
                 message=message, add=tuple(self._written), refs=refs, needs=tuple(sorted(self._needs))
             )
         pack = builder.finish()
+        if len(pack.data) > INLINE_BYTES_MAX:
+            # Many entries: they need a pack of their own.
+            apart = write_pack(self._session, pack, self._base)
+            return Draft(
+                message=message, add=(*self._written, apart), refs=refs, needs=tuple(sorted(self._needs))
+            )
         return Draft(
             message=message,
             add=tuple(self._written),

@@ -24,6 +24,14 @@ class ObjectInfo(NamedTuple):
     """Bytes."""
 
 
+class ReadsRanges(Protocol):
+    """What reading packs needs: a storage, or a single file that holds some."""
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of an object; shorter where the object ends before `end`."""
+        ...
+
+
 class Storage(Protocol):
     """What a medium must do. Safe to use from many threads; every call may raise `StorageError`."""
 

@@ -101,6 +101,17 @@ def _remote(scheme: str, rest: str) -> InvalidInputError:
     )
 
 
+def without_credentials(place: str) -> str:
+    """Return a place as it may be shown and kept: of a URL neither user, password, query nor fragment."""
+    match = _SCHEME.fullmatch(place)
+    return _without_credentials(match[1].lower(), match[2]) if match else place
+
+
+def is_url(place: str) -> bool:
+    """Whether `place` is a URL, not a path."""
+    return _SCHEME.fullmatch(place) is not None
+
+
 def _without_credentials(scheme: str, rest: str) -> str:
     authority, slash, path = rest.partition("/")
     path = path.partition("?")[0].partition("#")[0]

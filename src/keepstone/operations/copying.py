@@ -1,0 +1,156 @@
+"""Copying: the closure of a lock from one place's packs into another's.
+
+Layer: operations. Every blob is read and compared with its digest before it is handed on, and a large one with the sum
+of its pieces. Small ones are compressed together; what comes out depends on the content alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+from blake3 import blake3
+
+from keepstone.blobs.blobstore import PackPlace
+from keepstone.blobs.compression import DICTIONARY_BLOB_BYTES_MAX
+from keepstone.blobs.footer import PackIndex
+from keepstone.blobs.pack import footer_size, read_index
+from keepstone.foundation.digest import Digest, hash_threads
+from keepstone.foundation.errors import BlobNotFoundError, CorruptionError, ObjectNotFoundError
+from keepstone.foundation.format import FOOTER_BYTES_MAX, PACK_PREFIX, Kind, Origin
+from keepstone.history.commit import PackName, PackRecord
+from keepstone.operations.closure import PackBlobs, contents, naming
+from keepstone.operations.lock import LockedName
+from keepstone.repository.session import Session
+from keepstone.repository.staging import Staging
+from keepstone.storage.base import ReadsRanges
+
+_TOGETHER_BYTES: Final = 16 * 1024 * 1024
+"""Small blobs that are compressed together, raw."""
+_READ_BYTES: Final = 4 * 1024 * 1024
+_PACK_KEY: Final = re.compile(rf"{PACK_PREFIX}[0-9a-f]{{2}}/([0-9]{{20}})-([0-9a-f]{{64}})")
+
+
+class Receiver(Protocol):
+    """Where blobs are copied to."""
+
+    def has_whole(self, digest: Digest) -> bool:
+        """Whether that content is there already, whole."""
+        ...
+
+    def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
+        """Take one blob."""
+        ...
+
+    def add_many(self, blobs: Iterable[tuple[Digest, bytes]]) -> None:
+        """Take many small blobs."""
+        ...
+
+
+def copy_closures(blobs: PackBlobs, lines: Iterable[LockedName], receiver: Receiver) -> None:
+    """Hand all that reading `lines` needs to `receiver`, each blob once.
+
+    Raises:
+        BlobNotFoundError, CorruptionError: something is missing or damaged; the message names the version.
+    """
+    copier = _Copier(blobs, receiver)
+    for line in lines:
+        with naming(line.selector):
+            copier.copy(line)
+    copier.flush()
+
+
+class _Copier:
+    def __init__(self, blobs: PackBlobs, receiver: Receiver) -> None:
+        self._blobs = blobs
+        self._receiver = receiver
+        self._done: set[bytes] = set()
+        self._small: list[tuple[Digest, bytes]] = []
+        self._small_bytes = 0
+
+    def copy(self, line: LockedName) -> None:
+        for content in contents(self._blobs, line):
+            if content.digest in self._done:
+                continue
+            self._done.add(bytes(content.digest))
+            if self._receiver.has_whole(content.digest):
+                continue
+            for stored in self._blobs.stored(content):
+                if stored.kind == Kind.BLOB and len(stored.raw) <= DICTIONARY_BLOB_BYTES_MAX:
+                    self._small.append((stored.digest, stored.raw))
+                    self._small_bytes += len(stored.raw)
+                else:
+                    self._receiver.add(stored.raw, stored.digest, stored.kind)
+            if self._small_bytes >= _TOGETHER_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        self._receiver.add_many(self._small)
+        self._small, self._small_bytes = [], 0
+
+
+def closure_digests(blobs: PackBlobs, lines: Iterable[LockedName]) -> set[bytes]:
+    """Return the digests of all blobs that reading `lines` needs, pieces among them; reads what names others."""
+    found: set[bytes] = set()
+    for line in lines:
+        with naming(line.selector):
+            for content in contents(blobs, line):
+                if content.digest not in found:
+                    found.add(bytes(content.digest))
+                    found.update(bytes(piece.digest) for piece in blobs.pieces(content))
+    return found
+
+
+# ---- what an interrupted attempt left ------------------------------------------------------------------------------
+
+
+def take_over_leftovers(
+    session: Session, staging: Staging, blobs: PackBlobs, lines: Iterable[LockedName]
+) -> None:
+    """Use the packs that an interrupted copy of the same things wrote; their bytes are read and hashed first."""
+    wanted: set[bytes] | None = None
+    for record, index in _leftovers(session):
+        if wanted is None:
+            wanted = closure_digests(blobs, lines)
+        held = {
+            bytes(index.digest(position))
+            for position, row in enumerate(index.rows)
+            if row.kind != Kind.DICTIONARY
+        }
+        place = PackPlace(record.name.key, 0, record.size, record.footer_size)
+        if held <= wanted and hash_of(session.storage, place) == record.name.digest:
+            staging.take_over(record, held)
+
+
+def _leftovers(session: Session) -> Iterator[tuple[PackRecord, PackIndex]]:
+    state = session.log.state
+    for info in session.storage.list(PACK_PREFIX):
+        match = _PACK_KEY.fullmatch(info.key)
+        if match is None:
+            continue
+        name = PackName(int(match[1]), bytes.fromhex(match[2]))
+        usable = state.floor <= name.base <= state.length
+        if name in state.packs or name in state.dropped or not usable:
+            continue
+        try:
+            index, footer_bytes = _open_pack(session, info.key, info.size)
+        except (CorruptionError, BlobNotFoundError, ObjectNotFoundError):
+            continue
+        if index.footer.origin == Origin.COPY and not index.footer.sections:
+            yield PackRecord(name, info.size, footer_bytes, 0, (), 0, int(Origin.COPY)), index
+
+
+def _open_pack(session: Session, key: str, size: int) -> tuple[PackIndex, int]:
+    end = session.storage.read_range(key, max(0, size - FOOTER_BYTES_MAX), size)
+    footer_bytes = footer_size(end, where=key)
+    return read_index(end[-footer_bytes:], where=key), footer_bytes
+
+
+def hash_of(storage: ReadsRanges, pack: PackPlace) -> bytes:
+    """Return BLAKE3 of a pack's bytes, read piece by piece."""
+    hasher = blake3(max_threads=hash_threads())
+    end = pack.offset + pack.size
+    for start in range(pack.offset, end, _READ_BYTES):
+        hasher.update(storage.read_range(pack.key, start, min(start + _READ_BYTES, end)))
+    return hasher.digest()

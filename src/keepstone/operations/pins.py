@@ -1,0 +1,304 @@
+"""Pins: what lock files name is protected from garbage collection, by refs in the log.
+
+Layer: operations. Format: docs/format.md §9. A pin is known by where its lock file stands and by its text; so copies of
+a lock, and what stands there on another branch, have pins of their own. The new pin is in the log before the lock
+file changes, and the old one leaves it after: a crash in between protects too much, never too little.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from keepstone.foundation.digest import Digest
+from keepstone.foundation.encoding import decode, encode
+from keepstone.foundation.errors import (
+    ConflictError,
+    InvalidInputError,
+    KeepstoneError,
+    NotFoundError,
+    StorageError,
+)
+from keepstone.foundation.format import LOCK_BYTES_MAX
+from keepstone.history.commit import Draft, RefChange
+from keepstone.history.state import State
+from keepstone.operations.lock import (
+    MAGIC,
+    Lock,
+    LockedName,
+    format_lock,
+    location_for,
+    make_lock,
+    parse_lock,
+    read_lock_text,
+)
+from keepstone.repository.refs import VERSIONS, version_key
+from keepstone.repository.repository import Repository
+from keepstone.repository.session import Session
+from keepstone.repository.staging import Restage, Staging
+from keepstone.storage.files import write_file
+from keepstone.storage.locate import is_url
+
+PIN_PREFIX: Final = ":pins/"
+_ID_DIGITS: Final = 32
+_WHERE_BYTES_MAX: Final = 16 * 1024
+
+
+class PinnedLock(msgspec.Struct, frozen=True, array_like=True):
+    """The blob that a pin's ref names."""
+
+    where: Annotated[str, Meta(max_length=_WHERE_BYTES_MAX)]
+    """Path of the lock file, from the store's folder; absolute where they share nothing but the root."""
+    lock: Annotated[bytes, Meta(max_length=LOCK_BYTES_MAX)]
+    """Its text."""
+
+
+class Pin(NamedTuple):
+    """One pin of a store."""
+
+    id: str
+    """32 hex digits; `unpin` takes them, too."""
+    path: str
+    """Where the lock file was when it was pinned."""
+    names: tuple[LockedName, ...]
+
+
+class Pinned(NamedTuple):
+    """What pinning did."""
+
+    path: str
+    lock: Lock
+    protected: bool
+    """Whether garbage collection knows of it; not where the store can only be read."""
+
+
+# ---- pinning -------------------------------------------------------------------------------------------------------
+
+
+def pin(
+    repository: Repository,
+    selectors: Iterable[str],
+    path: str | os.PathLike[str],
+    remotes: Iterable[str] | None = None,
+) -> Pinned:
+    """Write the lock file of what `selectors` mean now, and protect it. See `Store.pin`."""
+    session, target = repository.session, os.fspath(path)
+    wanted = _selected(selectors)
+    old = _present_text(session, target)
+    if remotes is None:
+        remotes = _remotes_of(old, target)
+    kept = tuple(remotes)
+    if not session.writable:
+        session.refresh()
+        lock = _resolved(repository, session.log.state, wanted, target, kept)
+        _write(session, target, lock)
+        return Pinned(target, lock, protected=False)
+    locks: list[Lock] = []
+
+    def stage(staging: Staging) -> tuple[Lock, Digest]:
+        session.refresh()
+        lock = _resolved(repository, session.log.state, wanted, target, kept)
+        locks[:] = [lock]
+        return lock, staging.add_content([_blob(session, target, format_lock(lock).encode())])[0]
+
+    def build(staging: Staging, state: State, staged: tuple[Lock, Digest]) -> Draft | None:
+        return _draft(session, staging, state, *staged)
+
+    made = repository.commit_staged(stage, build)
+    try:
+        _write(session, target, locks[0])
+    except KeepstoneError as error:
+        if made is not None and not (isinstance(error, StorageError) and error.landed):
+            # Nobody has this lock: it need not be protected. Where that fails, too, `pins()` shows it.
+            _drop_quietly(session, _id_of(session, target, locks[0]))
+        raise
+    if old is not None and old != format_lock(locks[0]).encode():
+        _drop(session, [_ref(_digest_of(_blob(session, target, old)))], "")
+    return Pinned(target, locks[0], protected=True)
+
+
+def _selected(selectors: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(selectors, str):
+        raise InvalidInputError(f"names is the text {selectors!r}, not a list", hint=f"write [{selectors!r}]")
+    wanted = tuple(selectors)
+    if not wanted:
+        raise InvalidInputError("there is nothing to pin", hint="name at least one artifact or collection")
+    return wanted
+
+
+def _resolved(
+    repository: Repository, state: State, selectors: Sequence[str], path: str, remotes: Sequence[str]
+) -> Lock:
+    session = repository.session
+    lines = [_line(repository, state, selector) for selector in selectors]
+    return make_lock(session.identity.store_id, location_for(session.storage.location, path), remotes, lines)
+
+
+def _line(repository: Repository, state: State, selector: str) -> LockedName:
+    version = repository.naming.resolve_in(state, selector)
+    return LockedName(version.name, version.number, version.digest_bytes, "artifact")
+
+
+def _draft(session: Session, staging: Staging, state: State, lock: Lock, digest: Digest) -> Draft | None:
+    session.entries.advance(state)
+    for line in lock.names:
+        row = session.peek(VERSIONS, version_key(line.name, line.number))
+        if row is None or row.digest != line.digest:
+            # Removed meanwhile: resolve again, which says so.
+            raise Restage
+    ref = _ref(digest)
+    before = state.refs.get(ref)
+    if before == digest:
+        return None
+    # What a name's ref reaches need not be named pack by pack: stating it is enough, since a removal moves it.
+    stated = [RefChange(n, state.refs[n], state.refs[n]) for n in sorted({line.name for line in lock.names})]
+    refs = (RefChange(ref, before, bytes(digest)), *stated)
+    return staging.draft(state, message=f"pin {len(lock.names)} versions", refs=refs)
+
+
+def _present_text(session: Session, path: str) -> bytes | None:
+    """Return what stands at the lock's path.
+
+    Raises:
+        ConflictError: something that is no lock.
+    """
+    try:
+        old = read_lock_text(path, session.calls)
+    except NotFoundError:
+        return None
+    if old and MAGIC.encode() not in old[:4096]:
+        raise ConflictError(
+            f"{path!r} exists already and is no lock", hint="choose another path for the lock"
+        )
+    return old
+
+
+def _remotes_of(old: bytes | None, path: str) -> tuple[str, ...]:
+    try:
+        return parse_lock(old, where=path).remotes if old else ()
+    except KeepstoneError:
+        # Merged by hand, or damaged: it is about to be replaced.
+        return ()
+
+
+def _write(session: Session, path: str, lock: Lock) -> None:
+    text = format_lock(lock).encode()
+    write_file(path, lambda write: write(text), replace=True, calls=session.calls)
+
+
+# ---- refs ----------------------------------------------------------------------------------------------------------
+
+
+def _where(session: Session, path: str) -> str:
+    place, store = os.path.realpath(path), session.storage.location
+    if is_url(store):
+        return place
+    store = os.path.realpath(store)
+    if os.path.commonpath([place, store]) == os.path.sep:
+        return place
+    return os.path.relpath(place, store)
+
+
+def _blob(session: Session, path: str, text: bytes) -> bytes:
+    # A path of undecodable bytes cannot stand in MessagePack text.
+    where = _where(session, path).encode("utf-8", "backslashreplace").decode()
+    return encode(PinnedLock(where, text))
+
+
+def _digest_of(blob: bytes) -> Digest:
+    return Digest.of(blob)
+
+
+def _ref(digest: Digest) -> str:
+    return PIN_PREFIX + digest.hex()[:_ID_DIGITS]
+
+
+def _id_of(session: Session, path: str, lock: Lock) -> str:
+    return _ref(_digest_of(_blob(session, path, format_lock(lock).encode())))
+
+
+def _drop(session: Session, refs: Sequence[str], message: str) -> None:
+    def build(state: State) -> Draft | None:
+        changes = [RefChange(ref, state.refs[ref], None) for ref in refs if ref in state.refs]
+        return Draft(message=message, refs=tuple(changes)) if changes else None
+
+    session.log.append(build)
+    session.refresh()
+
+
+def _drop_quietly(session: Session, ref: str) -> None:
+    try:
+        _drop(session, [ref], "")
+    except KeepstoneError:
+        return
+
+
+# ---- what is pinned ------------------------------------------------------------------------------------------------
+
+
+def pins(repository: Repository) -> tuple[Pin, ...]:
+    """Return the pins of a store, by path.
+
+    Raises:
+        CorruptionError: what one of them says is damaged.
+    """
+    repository.session.refresh()
+    return tuple(
+        sorted((_read(repository, ref)[0] for ref in _refs(repository)), key=lambda p: (p.path, p.id))
+    )
+
+
+def _refs(repository: Repository) -> list[str]:
+    return sorted(ref for ref in repository.session.log.state.refs if ref.startswith(PIN_PREFIX))
+
+
+def _read(repository: Repository, ref: str) -> tuple[Pin, PinnedLock]:
+    session = repository.session
+    value = session.log.state.refs[ref]
+    raw = session.read_blob(Digest(value))
+    pinned = decode(raw, PinnedLock, what=f"pin {ref}", bytes_max=2 * LOCK_BYTES_MAX)
+    path = pinned.where
+    if not is_url(session.storage.location):
+        path = os.path.normpath(os.path.join(os.path.realpath(session.storage.location), pinned.where))
+    return Pin(ref.removeprefix(PIN_PREFIX), path, parse_lock(pinned.lock, where=f"pin {ref}").names), pinned
+
+
+def unpin(repository: Repository, lock: str | os.PathLike[str]) -> Pin:
+    """Take the protection of a lock away; return what was pinned. The file stays. See `Store.unpin`."""
+    session, given = repository.session, os.fspath(lock)
+    session.require_writable()
+    session.refresh()
+    chosen = _chosen(repository, given)
+    _drop(session, [PIN_PREFIX + chosen.id], f"unpin {len(chosen.names)} versions")
+    return chosen
+
+
+def _chosen(repository: Repository, given: str) -> Pin:
+    session = repository.session
+    known = [_read(repository, ref) for ref in _refs(repository)]
+    for found, _ in known:
+        if found.id == given:
+            return found
+    place = os.path.realpath(given)
+    same = [(found, pinned) for found, pinned in known if found.path == place]
+    try:
+        text = read_lock_text(given, session.calls)
+        exact = [found for found, pinned in same if pinned.lock == text]
+    except NotFoundError:
+        exact = []
+    candidates = exact or [found for found, _ in same]
+    if not candidates:
+        raise NotFoundError(
+            f"{given!r} is not pinned in the store at {session.storage.location}",
+            hint="`keepstone list --pins` shows what is; unpin takes the id from there, too",
+        )
+    if len(candidates) > 1:
+        raise ConflictError(
+            f"{given!r} was pinned {len(candidates)} times with different content, and none is in the file now",
+            hint=f"unpin each by its id: {', '.join(found.id for found in candidates)}",
+        )
+    return candidates[0]
