@@ -79,6 +79,11 @@ class PackBlobs:
             self._unreadable[pack] = error
             return None
 
+    @property
+    def complete(self) -> bool:
+        """Whether every pack that was looked into could be opened; else what is not found may be in another."""
+        return not self._unreadable
+
     def locate(self, wanted: Iterable[Digest]) -> dict[Digest, Place]:
         """Return where each of `wanted` lies.
 

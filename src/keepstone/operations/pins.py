@@ -21,7 +21,6 @@ from keepstone.foundation.errors import (
     InvalidInputError,
     KeepstoneError,
     NotFoundError,
-    StorageError,
 )
 from keepstone.foundation.format import LOCK_BYTES_MAX
 from keepstone.history.commit import Draft, RefChange
@@ -111,14 +110,23 @@ def pin(
     made = repository.commit_staged(stage, build)
     try:
         _write(session, target, locks[0])
-    except KeepstoneError as error:
-        if made is not None and not (isinstance(error, StorageError) and error.landed):
+    except KeepstoneError:
+        if made is not None and _is_certainly_other(session, target, locks[0]):
             # Nobody has this lock: it need not be protected. Where that fails, too, `pins()` shows it.
             _drop_quietly(session, _id_of(session, target, locks[0]))
         raise
     if old is not None and old != format_lock(locks[0]).encode():
         _drop(session, [_ref(_digest_of(_blob(session, target, old)))], "")
     return Pinned(target, locks[0], protected=True)
+
+
+def _is_certainly_other(session: Session, path: str, lock: Lock) -> bool:
+    try:
+        return read_lock_text(path, session.calls) != format_lock(lock).encode()
+    except NotFoundError:
+        return True
+    except KeepstoneError:
+        return False
 
 
 def _selected(selectors: Iterable[str]) -> tuple[str, ...]:

@@ -94,8 +94,10 @@ def _verify(blobs: PackBlobs, names: Iterable[LockedName]) -> VerifyReport:
 def _verdict(blobs: PackBlobs, line: LockedName, read: _Read) -> Verdict:
     try:
         blobs.locate([line.digest])
-    except BlobNotFoundError:
-        return Verdict(line.selector, str(line.digest), "missing", "is not here")
+    except BlobNotFoundError as error:
+        if blobs.complete:
+            return Verdict(line.selector, str(line.digest), "missing", "is not here")
+        return Verdict(line.selector, str(line.digest), "damaged", str(error))
     except UNREADABLE as error:
         return Verdict(line.selector, str(line.digest), "damaged", str(error))
     try:

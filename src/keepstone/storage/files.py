@@ -15,7 +15,7 @@ from typing import Final
 from keepstone.foundation.errors import ConflictError, InvalidInputError, KeepstoneError, NotFoundError
 from keepstone.storage import platform
 from keepstone.storage.calls import Calls, close_quietly, read_all, translated, uninterrupted, write_all
-from keepstone.storage.draft import NamedDrafts
+from keepstone.storage.draft import Draft, NamedDrafts, is_named
 
 _SYNC_UNSUPPORTED: Final = frozenset((errno.EINVAL, errno.ENOTSUP))
 
@@ -53,7 +53,7 @@ def _write(
         try:
             uninterrupted(calls.fsync, draft.fd)
             if replace:
-                draft.replace(name)
+                _replace(draft, name, folder, calls)
             else:
                 draft.publish(name)
         except FileExistsError as error:
@@ -69,6 +69,15 @@ def _write(
     except OSError as error:
         if error.errno not in _SYNC_UNSUPPORTED:
             raise translated(error, "sync the folder of", path, landed=True) from error
+
+
+def _replace(draft: Draft, name: str, folder: int, calls: Calls) -> None:
+    try:
+        draft.replace(name)
+    except OSError:
+        # The answer may have been lost, and not the call.
+        if not is_named(calls, draft.fd, name, dir_fd=folder):
+            raise
 
 
 def _put(calls: Calls, fd: int, data: bytes, path: str) -> None:

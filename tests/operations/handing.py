@@ -1,0 +1,65 @@
+"""Stores to pin, and what must come out of them again."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import keepstone
+from keepstone.foundation.digest import Digest
+
+LARGE = random.Random(7).randbytes(3 * 1024 * 1024 + 17)
+SELECTORS = ("text", "json", "large", "folder", "turns@old", "turns@new", "copies/of large")
+
+
+def fill(root: Path, scratch: Path) -> None:
+    """Make a store with something of every kind of artifact, and two versions of one name behind aliases."""
+    folder = scratch / "folder"
+    (folder / "deep" / "empty").mkdir(parents=True)
+    (folder / "deep" / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "deep" / "run.sh").chmod(0o755)
+    (folder / "plain.txt").write_text("plain\n")
+    (folder / "link").symlink_to("plain.txt")
+    with keepstone.open(root) as store:
+        store.save("text", "some text")
+        store.save("json", {"a": [1, 2.5, None], "ü": True}, metadata={"accuracy": 0.5})
+        store.save("large", LARGE)
+        store.save("folder", folder)
+        store.save("turns", "first", aliases=["old"])
+        store.save("turns", "second", aliases=["new"])
+        store.save("turns", "third")
+        # A name that a lock has to quote, and content that is there already.
+        store.save("copies/of large", LARGE)
+
+
+def fill_small(root: Path) -> None:
+    """Make a store of a few kilobytes."""
+    with keepstone.open(root) as store:
+        store.save("a", {"x": list(range(30))})
+        store.save("b", random.Random(3).randbytes(700), metadata={"n": 1})
+        store.save("b", "second " * 40, aliases=["prod"])
+
+
+def content_of(store: keepstone.Store | keepstone.Locked, selectors: dict[str, str]) -> dict[str, Any]:
+    """Return, for each label, the digest of the version and of every part, as they are read back."""
+    found: dict[str, Any] = {}
+    for label, selector in selectors.items():
+        version = store.resolve(selector)
+        parts = [(p.path, p.mode, str(Digest.of_chunks(version.chunks(p.path)))) for p in version.parts]
+        found[label] = (version.digest, dict(version.metadata), parts)
+    return found
+
+
+def tree_of(folder: Path) -> list[tuple[str, str]]:
+    """Return what is in a folder: paths, and what each one is."""
+    found: list[tuple[str, str]] = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            found.append((path.name, "link to " + os.readlink(path)))
+        elif path.is_dir():
+            found.append((path.name, "folder"))
+        else:
+            found.append((path.name, f"{path.stat().st_mode & 0o100:o} {path.read_bytes().hex()}"))
+    return found

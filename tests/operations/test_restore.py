@@ -1,0 +1,264 @@
+"""Restoring brings exactly what a lock names, once, and from damaged places nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.operations.handing import LARGE, SELECTORS, content_of, fill, fill_small
+
+import keepstone
+from keepstone import (
+    BlobNotFoundError,
+    KeepstoneError,
+    KindError,
+    NotFoundError,
+    StoragePermissionError,
+    StoreNotFoundError,
+)
+
+EVERYDAY_FLIPS = 100
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store and a lock of everything in it."""
+    folder = tmp_path_factory.mktemp("made")
+    fill(folder / "store", folder)
+    with keepstone.open(folder / "store") as store:
+        store.pin(SELECTORS, folder / "x.lock")
+        store.bundle(folder / "x.lock", folder / "x.bundle")
+    return folder
+
+
+def commits(store: keepstone.Store) -> int:
+    return store.stats().commits
+
+
+@pytest.mark.parametrize("source", ["store", "x.bundle"])
+def test_everything_is_there_in_one_commit_and_nothing_more_is_done_the_second_time(
+    source: str, made: Path, tmp_path: Path
+) -> None:
+    with keepstone.open(tmp_path / "new") as new, keepstone.open(made / "store", mode="r") as old:
+        report = new.restore(made / "x.lock", source=made / source)
+        here = {name.locked: name.selector for name in report.names}
+
+        assert commits(new) == 1
+        assert all(name.created_new for name in report.names)
+        assert here["turns@v1"] == "turns@v1"
+        assert content_of(new, here) == content_of(old, {locked: locked for locked in here})
+        assert new.fsck(read_data=True).findings == ()
+        assert new.verify(made / "x.lock").ok
+
+        again = new.restore(made / "x.lock", source=made / source)
+        assert again.commit is None
+        assert not any(name.created_new for name in again.names)
+        assert {name.locked: name.selector for name in again.names} == here
+        assert commits(new) == 1
+
+
+def test_a_name_that_is_there_gets_its_next_numbers(made: Path, tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "new") as new:
+        new.save("turns", "my own")
+        new.save("turns", "second")
+        report = new.restore(made / "x.lock", source=made / "store")
+        here = {name.locked: (name.selector, name.created_new) for name in report.names}
+
+        assert here["turns@v1"] == ("turns@v3", True)
+        assert here["turns@v2"] == ("turns@v2", False), "the same digest is the same version"
+        assert [v.load() for v in new.versions("turns")] == ["first", "second", "my own"]
+        assert keepstone.locked(made / "x.lock", new).load("turns@v1") == "first"
+
+
+def test_a_removed_version_comes_back_under_a_new_number(made: Path, tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "new") as new:
+        new.restore(made / "x.lock", source=made / "store")
+        new.remove("text")
+        report = new.restore(made / "x.lock", source=made / "store")
+
+        assert {n.locked: n.selector for n in report.names}["text@v1"] == "text@v2"
+        assert new.load("text") == "some text"
+
+
+def test_what_is_here_already_is_not_read_from_the_source(made: Path, tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "new") as new:
+        new.save("mine", LARGE)
+        size = new.stats().pack_bytes
+        new.restore(made / "x.lock", source=made / "store")
+
+        assert new.stats().pack_bytes - size < 100_000
+        assert new.load("large") == LARGE
+
+
+def test_a_name_of_the_other_kind_is_refused_before_anything_is_copied(made: Path, tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "new") as new:
+        new.collection("text")["k"] = 1
+        before = commits(new)
+        with pytest.raises(KindError):
+            new.restore(made / "x.lock", source=made / "store")
+
+        assert commits(new) == before
+        assert not list((tmp_path / "new" / "packs").rglob("*-*"))
+
+
+def test_a_lock_finds_its_store_by_itself_wherever_both_were_moved(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "moved")
+    with keepstone.open(tmp_path / "new") as new:
+        new.restore(tmp_path / "moved" / "x.lock")
+
+        assert new.load("text") == "some text"
+
+
+def test_without_the_store_it_says_what_to_do(made: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "x.lock", tmp_path / "x.lock")
+    with keepstone.open(tmp_path / "new") as new, pytest.raises(StoreNotFoundError) as raised:
+        new.restore(tmp_path / "x.lock")
+
+    assert "--from" in raised.value.hint
+
+
+def test_a_source_that_lacks_something_is_an_error_that_names_it(made: Path, tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "part") as part:
+        part.save("text", "some text")
+    with keepstone.open(tmp_path / "new") as new:
+        with pytest.raises(BlobNotFoundError, match="copies/of large@v1 cannot be read whole"):
+            new.restore(made / "x.lock", source=tmp_path / "part")
+
+        assert new.names() == []
+        assert commits(new) == 0
+
+
+def test_a_store_that_can_only_be_read_is_refused(made: Path) -> None:
+    with keepstone.open(made / "store", mode="r") as store, pytest.raises(StoragePermissionError):
+        store.restore(made / "x.lock")
+
+
+def test_a_lock_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "new") as new, pytest.raises(NotFoundError):
+        new.restore(tmp_path / "none.lock", source=tmp_path)
+
+
+# ---- damage --------------------------------------------------------------------------------------------------------
+
+
+def test_one_flipped_byte_in_a_copy_is_an_error_that_names_it_or_harmless(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    names = {"a": "a", "b": "b"}
+    fill_small(tmp_path / "store")
+    with keepstone.open(tmp_path / "store") as store:
+        store.save("large", os.urandom(300_000))
+        store.pin(["a", "b@prod"], tmp_path / "x.lock")
+        wanted = content_of(store, names)
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file() and path.stat().st_size < 20_000]
+    spots = [(path, offset) for path in files for offset in range(path.stat().st_size)]
+    if not request.config.getoption("--long"):
+        spots = random.Random(1).sample(spots, EVERYDAY_FLIPS)
+    refused = harmless = 0
+    for number, (path, offset) in enumerate(spots):
+        data = path.read_bytes()
+        path.write_bytes(data[:offset] + bytes([data[offset] ^ (1 << offset % 8)]) + data[offset + 1 :])
+        with keepstone.open(f"memory://flip-{tmp_path}-{number}") as new:
+            try:
+                new.restore(tmp_path / "x.lock", source=tmp_path / "store")
+            except KeepstoneError as error:
+                refused += 1
+                assert "a@v1" in str(error) or "b@v2" in str(error), (path, offset, str(error))
+                assert new.names() == []
+            else:
+                harmless += 1
+                assert content_of(new, names) == wanted, (path, offset)
+        path.write_bytes(data)
+    assert refused > harmless
+
+
+# ---- interruption --------------------------------------------------------------------------------------------------
+
+
+RESTORE = """
+import sys
+import keepstone
+with keepstone.open(sys.argv[1]) as store:
+    print("open", flush=True)
+    store.restore(sys.argv[2])
+"""
+
+
+def test_killed_again_and_again_it_ends_right_and_wastes_little(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Real kills at random moments of restoring 80 MB, everyday half of it; then once more, to the end."""
+    long = bool(request.config.getoption("--long"))
+    chance = random.Random(5)
+    with keepstone.open(tmp_path / "store") as store:
+        for number in range(2):
+            store.save(f"large/{number}", chance.randbytes(40_000_000 if long else 15_000_000))
+        store.save("small", {"x": 1})
+        store.pin(["large/0", "large/1", "small"], tmp_path / "x.lock")
+        store.bundle(tmp_path / "x.lock", tmp_path / "x.bundle")
+    total = (tmp_path / "x.bundle").stat().st_size
+    started = time.monotonic()
+    with keepstone.open(tmp_path / "first") as first:
+        first.restore(tmp_path / "x.bundle")
+    seconds = time.monotonic() - started
+    killed = 0
+    for _ in range(40 if long else 6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RESTORE, str(tmp_path / "new"), str(tmp_path / "x.bundle")],
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.random() * seconds)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() < 0
+        process.stdout.close()
+        with keepstone.open(tmp_path / "new") as new:
+            assert new.names() in ([], ["large/0", "large/1", "small"])
+            assert new.fsck().ok
+            if new.names() and long:
+                new.close()
+                shutil.rmtree(tmp_path / "new")
+        if killed >= 2 and not long:
+            break
+    with keepstone.open(tmp_path / "new") as new:
+        new.restore(tmp_path / "x.bundle")
+
+        assert new.verify(tmp_path / "x.lock").ok
+        assert new.fsck(read_data=True).ok
+    written = sum(path.stat().st_size for path in (tmp_path / "new").rglob("*") if path.is_file())
+    assert killed
+    # What a killed attempt wrote whole was used, so that little is there twice.
+    assert written < 1.3 * total + 64 * 1024 * 1024
+
+
+def test_packs_of_an_interrupted_restore_are_used_and_not_written_again(tmp_path: Path) -> None:
+    content = random.Random(2).randbytes(66 * 1024 * 1024)
+    with keepstone.open(tmp_path / "store") as store:
+        store.save("large", content)
+        store.save("z", "last")
+        store.pin(["large", "z"], tmp_path / "x.lock")
+    # Its last name is nowhere, so the copy fails behind the large content.
+    broken = re.sub(r"z@v1 b3:.{64}", "z@v1 b3:" + "0" * 64, (tmp_path / "x.lock").read_text())
+    (tmp_path / "broken.lock").write_text(broken)
+    with keepstone.open(tmp_path / "new") as new:
+        with pytest.raises(BlobNotFoundError, match="z@v1"):
+            new.restore(tmp_path / "broken.lock", source=tmp_path / "store")
+        left = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "new" / "packs").rglob("*-*")}
+        assert left
+        assert new.names() == []
+        new.restore(tmp_path / "x.lock", source=tmp_path / "store")
+        packs = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "new" / "packs").rglob("*-*")}
+
+        assert left.items() <= packs.items()
+        assert sum(p.record.size for p in new.repository.session.log.state.packs.values()) < 67 * 1024 * 1024
+        assert new.load("large") == content
+        assert new.fsck(read_data=True).findings == ()
