@@ -17,6 +17,8 @@ from keepstone.foundation import frame
 from keepstone.history import checkpoint, commit, state
 from keepstone.history.validate import Rule
 from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.operations import bundle
+from keepstone.operations.pins import PinnedLock
 from keepstone.repository import leaves
 from keepstone.repository.identity import Identity
 from keepstone.repository.refs import AliasRef, NameRef
@@ -48,6 +50,7 @@ LAYOUTS: Final = {
     "entry": (journal._ENTRY.format, "entry"),
     "recipe": (recipe._HEAD.format, "recipe"),
     "piece": (recipe._PIECE.format, "piece"),
+    "bundle trailer": (bundle._TRAILER.format, "bundle trailer"),
 }
 STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     kind.__name__: kind
@@ -70,6 +73,9 @@ STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
         leaves.Leaf,
         Manifest,
         Part,
+        PinnedLock,
+        bundle.BundleTable,
+        bundle.BundledPack,
     )
 }
 ENUMS: Final[dict[str, type[IntEnum]]] = {
@@ -79,7 +85,7 @@ ENUMS: Final[dict[str, type[IntEnum]]] = {
     "form": numbers.Form,
     "mode": PartMode,
 }
-OTHERS: Final = {"key", "ref", "rule", "limit"}
+OTHERS: Final = {"key", "ref", "rule", "limit", "line"}
 
 
 def test_every_table_is_compared_with_something() -> None:
@@ -105,7 +111,12 @@ def test_the_sizes_in_the_text_are_those_of_the_code() -> None:
     assert f"A slim frame is a header of {pack_frame.PACK_FRAME_HEADER_BYTES} bytes" in PAGE
     assert f"An entry's payload is {journal._ENTRY.size} bytes" in PAGE
     assert f"or {footer.TOMBSTONE} for a tombstone" in PAGE
-    for magic in (numbers.FRAME_MAGIC, numbers.PACK_FRAME_MAGIC, numbers.PACK_TRAILER_MAGIC):
+    for magic in (
+        numbers.FRAME_MAGIC,
+        numbers.PACK_FRAME_MAGIC,
+        numbers.PACK_TRAILER_MAGIC,
+        numbers.BUNDLE_TRAILER_MAGIC,
+    ):
         assert f"MUST be ASCII `{magic.decode()}`" in PAGE
 
 

@@ -334,3 +334,50 @@ def test_a_snapshot_is_read_by_the_page(tmp_path: Path) -> None:
         for i, key in enumerate(keys)
     }
     assert held == wanted
+
+
+def test_a_bundle_is_read_by_the_page(tmp_path: Path) -> None:
+    content = os.urandom(3 * 1024 * 1024 + 5)
+    with keepstone.open(tmp_path / "store") as store:
+        store.save("large file", content)
+        store.save("value", {"a": [1, 2]})
+        pinned = store.pin(["large file", "value"], tmp_path / "x.lock")
+        store.bundle(tmp_path / "x.lock", tmp_path / "x.bundle")
+
+    data = (tmp_path / "x.bundle").read_bytes()
+    size, check, magic = struct.unpack("<QI8s", data[-20:])
+    assert magic == b"KPSTBNDL"
+    assert zlib.crc32(data[-20:-12]) == check
+    frame = read_frame(data, len(data) - 20 - size)
+    assert frame.kind == 11
+    lock, packs = unpacked(frame.raw)
+    assert lock == (tmp_path / "x.lock").read_bytes()
+    found, offset = Store(tmp_path), 0
+    for digest, pack_size, _ in packs:
+        pack = data[offset : offset + pack_size]
+        assert digest_of(pack) == digest
+        read_pack(found, pack)
+        offset += pack_size
+    assert offset == frame.start
+    first, store_line, location, *lines = lock.decode().splitlines()
+    assert (first, location) == ("keepstone-lock 1", "location store")
+    assert store_line == f"store {pinned.lock.store_id}"
+    values = {}
+    for line in lines:
+        name, digest, kind = line.split(" ")
+        assert kind == "artifact"
+        manifest = unpacked(found.value(bytes.fromhex(digest.removeprefix("b3:"))))
+        values[name] = found.value(manifest["parts"][0][1])
+    assert values["large%20file@v1"] == content
+    assert json.loads(values["value@v1"]) == {"a": [1, 2]}
+
+
+def test_a_pin_is_read_by_the_page(tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "store") as store:
+        store.save("value", 1)
+        store.pin(["value"], tmp_path / "x.lock")
+
+    found = read_store(tmp_path / "store")
+    (ref,) = [ref for ref in found.refs if ref.startswith(":pins/")]
+    assert ref == f":pins/{found.refs[ref].hex()[:32]}"
+    assert unpacked(found.value(found.refs[ref])) == ["../x.lock", (tmp_path / "x.lock").read_bytes()]

@@ -329,8 +329,9 @@ class Store:
         `lock` may be a bundle itself. What is here already is not copied; a name gets its next numbers here.
 
         Raises:
-            BlobNotFoundError, CorruptionError: the source lacks something, or it is damaged there; the message names
-                the version, and nothing was changed.
+            ArtifactNotFoundError: the source does not have one of them; nothing was changed.
+            BlobNotFoundError, CorruptionError: something is damaged or lost there; the message names the version, and
+                nothing was changed.
             KindError: a name is of another kind here.
             StorageError: the medium failed; nothing was changed.
         """
@@ -355,7 +356,8 @@ class Store:
 
         Raises:
             ConflictError: something is at `path`, and `replace` is False.
-            BlobNotFoundError, CorruptionError: something is missing or damaged; the message names the version.
+            ArtifactNotFoundError: this store does not have one of them.
+            BlobNotFoundError, CorruptionError: something is damaged or lost; the message names the version.
             StorageError: the medium failed; what was at `path` is as it was.
         """
         from keepstone.operations.bundle import bundle

@@ -68,7 +68,9 @@ def test_it_is_one_line_a_name_sorted_without_spaces_in_a_field() -> None:
     ),
     st.one_of(st.just(""), st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30)),
 )
-def test_whatever_names_and_paths_hold_it_reads_as_it_was_written(names: list[LockedName], location: str) -> None:
+def test_whatever_names_and_paths_hold_it_reads_as_it_was_written(
+    names: list[LockedName], location: str
+) -> None:
     lock = make_lock(STORE, location, [], names)
     text = format_lock(lock).encode("utf-8")
 
@@ -181,7 +183,9 @@ def test_a_store_is_named_by_a_path_from_the_lock(tmp_path: Path) -> None:
 
     assert location_for(str(tmp_path / "project" / ".keepstone"), str(lock)) == ".keepstone"
     assert location_for(str(tmp_path / "stores" / "one"), str(lock)) == "../stores/one"
-    assert location_for(os.path.abspath("/elsewhere-entirely/store"), str(lock)) == "/elsewhere-entirely/store"
+    assert (
+        location_for(os.path.abspath("/elsewhere-entirely/store"), str(lock)) == "/elsewhere-entirely/store"
+    )
     assert location_for("memory://x", str(lock)) == ""
 
 

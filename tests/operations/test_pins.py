@@ -45,7 +45,9 @@ def test_a_pin_writes_what_names_mean_now_and_protects_it(store: keepstone.Store
     assert refs(store) == [PIN_PREFIX + found.id]
 
 
-def test_pinning_the_same_twice_gives_the_same_bytes_and_no_commit(store: keepstone.Store, path: Path) -> None:
+def test_pinning_the_same_twice_gives_the_same_bytes_and_no_commit(
+    store: keepstone.Store, path: Path
+) -> None:
     store.pin(["b", "a@prod", "b"], path)
     before, commits = path.read_bytes(), store.stats().commits
     store.pin(["a@v1", "b@latest"], path)
@@ -118,7 +120,9 @@ def test_of_several_pins_of_one_path_the_one_that_is_in_the_file_is_meant(
     assert store.pins() == ()
 
 
-def test_a_store_that_moves_with_its_lock_knows_it_again(store: keepstone.Store, path: Path, tmp_path: Path) -> None:
+def test_a_store_that_moves_with_its_lock_knows_it_again(
+    store: keepstone.Store, path: Path, tmp_path: Path
+) -> None:
     store.pin(["a"], path)
     store.close()
     shutil.copytree(tmp_path, tmp_path.with_name("moved"))
@@ -207,7 +211,9 @@ def test_locked_reads_what_was_pinned_whatever_came_since(store: keepstone.Store
         assert pickle.loads(pickle.dumps(found)).load("a") == "first"
 
 
-def test_locked_with_another_store_says_what_is_not_there(store: keepstone.Store, path: Path, tmp_path: Path) -> None:
+def test_locked_with_another_store_says_what_is_not_there(
+    store: keepstone.Store, path: Path, tmp_path: Path
+) -> None:
     store.pin(["a", "b"], path)
     with keepstone.open(tmp_path / "other") as other:
         other.save("elsewhere", "text")
@@ -218,7 +224,9 @@ def test_locked_with_another_store_says_what_is_not_there(store: keepstone.Store
             found.load("a")
 
 
-def test_damage_is_an_error_that_names_the_version(store: keepstone.Store, path: Path, tmp_path: Path) -> None:
+def test_damage_is_an_error_that_names_the_version(
+    store: keepstone.Store, path: Path, tmp_path: Path
+) -> None:
     version = store.save("large", os.urandom(400_000))
     store.pin(["large", "b"], path)
     pack = next(p for p in (tmp_path / "store" / "packs").rglob("*-*") if p.stat().st_size > 300_000)

@@ -17,7 +17,7 @@ from tests.operations.handing import LARGE, SELECTORS, content_of, fill, fill_sm
 
 import keepstone
 from keepstone import (
-    BlobNotFoundError,
+    ArtifactNotFoundError,
     KeepstoneError,
     KindError,
     NotFoundError,
@@ -129,7 +129,9 @@ def test_a_source_that_lacks_something_is_an_error_that_names_it(made: Path, tmp
     with keepstone.open(tmp_path / "part") as part:
         part.save("text", "some text")
     with keepstone.open(tmp_path / "new") as new:
-        with pytest.raises(BlobNotFoundError, match="copies/of large@v1 cannot be read whole"):
+        with pytest.raises(
+            ArtifactNotFoundError, match=r"copies/of large@v1 \(b3:.*\) is not in the store at"
+        ):
             new.restore(made / "x.lock", source=tmp_path / "part")
 
         assert new.names() == []
@@ -149,6 +151,14 @@ def test_a_lock_that_is_not_there_is_not_found(tmp_path: Path) -> None:
 # ---- damage --------------------------------------------------------------------------------------------------------
 
 
+def restore_said(new: keepstone.Store, folder: Path) -> str | None:
+    try:
+        new.restore(folder / "x.lock", source=folder / "store")
+    except KeepstoneError as error:
+        return str(error)
+    return None
+
+
 def test_one_flipped_byte_in_a_copy_is_an_error_that_names_it_or_harmless(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -158,7 +168,9 @@ def test_one_flipped_byte_in_a_copy_is_an_error_that_names_it_or_harmless(
         store.save("large", os.urandom(300_000))
         store.pin(["a", "b@prod"], tmp_path / "x.lock")
         wanted = content_of(store, names)
-    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file() and path.stat().st_size < 20_000]
+    files = [
+        path for path in (tmp_path / "store").rglob("*") if path.is_file() and path.stat().st_size < 20_000
+    ]
     spots = [(path, offset) for path in files for offset in range(path.stat().st_size)]
     if not request.config.getoption("--long"):
         spots = random.Random(1).sample(spots, EVERYDAY_FLIPS)
@@ -167,15 +179,14 @@ def test_one_flipped_byte_in_a_copy_is_an_error_that_names_it_or_harmless(
         data = path.read_bytes()
         path.write_bytes(data[:offset] + bytes([data[offset] ^ (1 << offset % 8)]) + data[offset + 1 :])
         with keepstone.open(f"memory://flip-{tmp_path}-{number}") as new:
-            try:
-                new.restore(tmp_path / "x.lock", source=tmp_path / "store")
-            except KeepstoneError as error:
-                refused += 1
-                assert "a@v1" in str(error) or "b@v2" in str(error), (path, offset, str(error))
-                assert new.names() == []
-            else:
+            said = restore_said(new, tmp_path)
+            if said is None:
                 harmless += 1
                 assert content_of(new, names) == wanted, (path, offset)
+            else:
+                refused += 1
+                assert "a@v1" in said or "b@v2" in said, (path, offset, said)
+                assert new.names() == []
         path.write_bytes(data)
     assert refused > harmless
 
@@ -250,7 +261,7 @@ def test_packs_of_an_interrupted_restore_are_used_and_not_written_again(tmp_path
     broken = re.sub(r"z@v1 b3:.{64}", "z@v1 b3:" + "0" * 64, (tmp_path / "x.lock").read_text())
     (tmp_path / "broken.lock").write_text(broken)
     with keepstone.open(tmp_path / "new") as new:
-        with pytest.raises(BlobNotFoundError, match="z@v1"):
+        with pytest.raises(ArtifactNotFoundError, match="z@v1"):
             new.restore(tmp_path / "broken.lock", source=tmp_path / "store")
         left = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "new" / "packs").rglob("*-*")}
         assert left

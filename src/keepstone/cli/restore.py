@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.out(f"{name.selector}  {name.digest}{was}")
     fresh = sum(name.created_new for name in report.names)
     if report.commit is None:
-        console.out(f"{plural(len(report.names), 'version')} were in {where} already")
+        console.out(
+            f"nothing to restore: {plural(len(report.names), 'version')} of the lock, all in {where} already"
+        )
     else:
         console.out(f"restored {plural(fresh, 'version')} of {len(report.names):,} into {where}")
     return exit_codes.OK

@@ -162,7 +162,7 @@ class Bundle:
         if offset != start or any(pack.footer_size > pack.size for pack in table.packs):
             self._file.close()
             raise _damaged(self.path, "its packs do not add up")
-        self.blobs = PackBlobs(self._file, self.packs)
+        self.blobs = PackBlobs(self._file, self.packs, self.path)
 
     def __enter__(self) -> Bundle:
         return self

@@ -17,6 +17,7 @@ from keepstone.blobs.footer import PackIndex
 from keepstone.blobs.recipe import Piece
 from keepstone.foundation.digest import DIGEST_BYTES, Digest, hash_threads
 from keepstone.foundation.errors import (
+    ArtifactNotFoundError,
     BlobNotFoundError,
     CorruptionError,
     DigestMismatchError,
@@ -32,6 +33,9 @@ from keepstone.repository.session import Session
 from keepstone.storage.base import ReadsRanges
 
 UNREADABLE: Final = (CorruptionError, BlobNotFoundError, UnsupportedFormatError)
+
+
+_ELSEWHERE: Final = "another copy of the store, or a bundle, may have it"
 
 
 class Content(NamedTuple):
@@ -61,9 +65,11 @@ class PackBlobs:
         self,
         storage: ReadsRanges,
         packs: Sequence[PackPlace],
+        where: str,
         again: Callable[[], Sequence[PackPlace] | None] = lambda: None,
     ) -> None:
-        """`again` returns the packs as they are now, None where nothing has changed."""
+        """`where` names them in messages; `again` returns them as they are now, None where nothing has changed."""
+        self.where = where
         self._packs = packs
         self._again = again
         self._blobs = BlobStore(storage)
@@ -111,7 +117,7 @@ class PackBlobs:
         for error in self._unreadable.values():
             raise error
         digest = min(rest)
-        raise BlobNotFoundError(f"blob {digest} is not there", digest=str(digest))
+        raise BlobNotFoundError(f"blob {digest} is not in {self.where}", digest=str(digest), hint=_ELSEWHERE)
 
     def holds(self, digest: Digest) -> bool:
         """Whether some pack has the blob."""
@@ -200,17 +206,27 @@ def blobs_of(session: Session) -> PackBlobs:
     def packs() -> list[PackPlace]:
         return [pack_place(pack) for pack in session.log.state.packs.values()]
 
-    return PackBlobs(session.storage, packs(), again)
+    return PackBlobs(session.storage, packs(), f"the store at {session.storage.location}", again)
 
 
 def contents(blobs: PackBlobs, line: LockedName) -> Iterator[Content]:
     """Yield every blob that reading a version needs: its manifest first, then what that names, in order.
 
     Raises:
+        ArtifactNotFoundError: it is not here at all.
         BlobNotFoundError: one is not there.
         CorruptionError: one that names others is damaged; the others are not looked into.
     """
-    root = Content(line.digest, blobs.locate([line.digest])[line.digest])
+    try:
+        root = Content(line.digest, blobs.locate([line.digest])[line.digest])
+    except BlobNotFoundError as error:
+        if not blobs.complete:
+            raise
+        raise ArtifactNotFoundError(
+            f"{line.selector} ({str(line.digest)[:15]}…) is not in {blobs.where}",
+            selector=line.selector,
+            hint=_ELSEWHERE,
+        ) from error
     yield root
     yield from contents_of_manifest(blobs, blobs.whole(root))
 

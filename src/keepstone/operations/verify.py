@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from keepstone.foundation.errors import BlobNotFoundError, DigestMismatchError
+from keepstone.foundation.errors import ArtifactNotFoundError, DigestMismatchError
 from keepstone.operations.bundle import Bundle
 from keepstone.operations.closure import UNREADABLE, PackBlobs, blobs_of, contents
 from keepstone.operations.lock import LockedName, read_lock
@@ -93,20 +93,14 @@ def _verify(blobs: PackBlobs, names: Iterable[LockedName]) -> VerifyReport:
 
 def _verdict(blobs: PackBlobs, line: LockedName, read: _Read) -> Verdict:
     try:
-        blobs.locate([line.digest])
-    except BlobNotFoundError as error:
-        if blobs.complete:
-            return Verdict(line.selector, str(line.digest), "missing", "is not here")
-        return Verdict(line.selector, str(line.digest), "damaged", str(error))
-    except UNREADABLE as error:
-        return Verdict(line.selector, str(line.digest), "damaged", str(error))
-    try:
         for content in contents(blobs, line):
             if content.digest in read.sound:
                 continue
             for stored in blobs.stored(content):
                 read.sound.add(bytes(stored.digest))
                 read.bytes += len(stored.raw)
+    except ArtifactNotFoundError:
+        return Verdict(line.selector, str(line.digest), "missing", f"is not in {blobs.where}")
     except UNREADABLE as error:
         return Verdict(line.selector, str(line.digest), "damaged", str(error))
     return Verdict(line.selector, str(line.digest), "right")
