@@ -65,7 +65,7 @@ def test_json_says_what_was_pinned_and_restored(folder: Path, capsys: pytest.Cap
     assert "nothing to restore: 1 version of the lock" in said(
         capsys, "restore", "keepstone.lock", "--to", "new"
     )
-    assert "a@v1" in said(capsys, "list", "--store", "new")
+    assert "artifact  v1" in said(capsys, "list", "--store", "new")
 
 
 def test_a_pinned_number_that_is_another_one_here_is_said(
