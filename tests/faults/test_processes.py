@@ -118,6 +118,21 @@ def test_a_child_leaves_the_journal_of_its_parent_alone(tmp_path: Path) -> None:
         assert items["parent"] == 2
 
 
+def test_a_child_sees_at_once_what_its_parent_set_last(tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "store") as store:
+        items = store.collection("items", durability="store")
+        items.update(changed="old", removed="old")
+        in_journal = store.collection("items", durability="process")
+        in_journal["changed"] = "new"
+        del in_journal["removed"]
+
+        def look() -> None:
+            assert items["changed"] == "new"
+            assert "removed" not in items
+
+        assert finished(forked(look))
+
+
 def test_a_child_that_outlives_its_killed_parent_goes_on(tmp_path: Path) -> None:
     place, done = tmp_path / "store", tmp_path / "done"
 

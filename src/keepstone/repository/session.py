@@ -6,6 +6,7 @@ the child leaves the parent's journal to the parent and begins afresh.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -68,7 +69,7 @@ class Session:
         self.damaged_packs: set[PackName] = set()
         """Packs that could not be read; left as they are."""
         self._refresh_lock = threading.Lock()
-        self._refreshed = 0.0
+        self._refreshed = -math.inf
         self._followed: State | None = None
         """The state above whose stamps the clock is known to be."""
         self.entries.advance(self.log.open())
@@ -123,6 +124,8 @@ class Session:
         self.blobs.after_fork()
         self.entries.after_fork()
         self._refresh_lock = threading.Lock()
+        # The spool knows no journal any more, not even what this very program set before it forked: look first.
+        self._refreshed = -math.inf
         if self._scratch:
             # The folder is the parent's to remove.
             self._scratch.detach()
@@ -292,7 +295,7 @@ class Session:
             self._scratch()
         self.spool.close_files()
         self.storage.close()
-        self._refreshed = 0.0
+        self._refreshed = -math.inf
 
 
 def _host() -> str:

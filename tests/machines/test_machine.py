@@ -1,0 +1,312 @@
+"""Any order of operations by any of several writers gives what plain dicts give, whatever is closed, killed or deleted.
+
+Four actors work on one folder: two sessions of this process that share nothing, a process beside it, and forked
+children that go on with an inherited store. What they answer is compared with `model.py`, after each step everything
+that can be seen is, and now and then the store is checked whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.machines import actors
+from tests.machines.model import VALUES, Model, Operation, digests
+
+import keepstone
+from keepstone.api import Store
+from keepstone.history.checkpoint import Checkpoints, decode_checkpoint, encode_checkpoint
+from keepstone.history.slots import Slots
+from keepstone.history.state import State
+from keepstone.repository import entries
+from keepstone.repository.session import STALE_SECONDS_MAX
+
+DIGESTS = digests()
+ARTIFACTS = st.sampled_from(["m", "n/o"])
+COLLECTIONS = st.sampled_from(["c", "d/e"])
+ALIASES = st.sampled_from(["prod", "best"])
+KEYS = st.sampled_from(["a", "b", "c/d", "ü", ""])
+LEVELS = st.sampled_from(["process", "process", "disk", "store"])
+ITEMS = st.one_of(
+    st.integers(-5, 5), st.text(max_size=20), st.binary(max_size=20), st.just({"k": [None, True, 1.5]})
+)
+ACTORS = ("own", "twin", "neighbour", "child")
+
+
+@st.composite
+def selectors(draw: st.DrawFn) -> str:
+    name = draw(ARTIFACTS)
+    kind = draw(st.sampled_from(["latest", "word", "number", "alias", "digest", "digest"]))
+    if kind == "latest":
+        return name
+    if kind == "number":
+        return f"{name}@v{draw(st.integers(1, 5))}"
+    if kind == "digest":
+        return f"{name}@{draw(st.sampled_from(sorted(DIGESTS.values())))[:11]}"
+    return f"{name}@latest" if kind == "word" else f"{name}@{draw(ALIASES)}"
+
+
+def made(verb: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Operation]:
+    return st.tuples(*arguments).map(lambda drawn: Operation(verb, drawn))
+
+
+_EXPECTED = st.one_of(st.just("any"), st.just("any"), st.none(), st.sampled_from(sorted(DIGESTS.values())))
+SINGLE = st.one_of(
+    made("put", COLLECTIONS, KEYS, ITEMS, LEVELS),
+    made("delete", COLLECTIONS, KEYS),
+    made(
+        "save",
+        ARTIFACTS,
+        st.sampled_from(sorted(VALUES)),
+        st.lists(ALIASES, max_size=2).map(tuple),
+        _EXPECTED,
+    ),
+    made("alias", selectors(), ALIASES, st.one_of(st.just("any"), st.none(), selectors())),
+    made("unalias", ARTIFACTS, ALIASES),
+    made("remove", selectors()),
+    made("flush"),
+    made("recover"),
+    made("merge"),
+)
+"""What happens as a whole or not at all."""
+OPERATIONS = st.one_of(
+    SINGLE,
+    made("put", COLLECTIONS, KEYS, ITEMS, LEVELS),
+    made("add_many", COLLECTIONS, st.dictionaries(KEYS, ITEMS), LEVELS),
+    made("clear", COLLECTIONS),
+    made("remove_collection", COLLECTIONS),
+    made("load", selectors()),
+    made("exists", st.one_of(selectors(), COLLECTIONS)),
+    made("versions", ARTIFACTS),
+    made("aliases", ARTIFACTS),
+    made("get", COLLECTIONS, KEYS),
+    made("contains", COLLECTIONS, KEYS),
+    made("length", COLLECTIONS),
+    made("keys", COLLECTIONS),
+    made("missing", COLLECTIONS, st.lists(KEYS, max_size=4)),
+)
+BOUNDED_STALE = ("get", "contains", "length", "delete")
+"""What may speak of a moment up to STALE_SECONDS_MAX ago; everything else speaks of now."""
+REFRESHING = ("keys", "missing", "load", "exists", "versions", "aliases", "save", "alias", "flush", "recover")
+
+
+class Moment:
+    """The model as it was, and until when."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.ended = float("inf")
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One folder, its actors, and the dicts that it must equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="keepstone-machine-"))
+        self.place = self.folder / "store"
+        # The same folder by other names: sessions are shared by location.
+        for name in ("twin", "neighbour"):
+            (self.folder / name).symlink_to("store")
+        self.model = Model(DIGESTS)
+        self.moments = [Moment(self.model)]
+        self.seen = dict.fromkeys(ACTORS, 0)
+        """The moment before which an actor cannot fall back, since it has seen that one."""
+        self.stores: dict[str, Store] = {}
+        self.neighbour: actors.Neighbour | None = None
+        self.catalog_min = entries.CATALOG_ENTRIES_MIN
+        self.journal_bytes = 0
+        self.steps: list[str] = []
+
+    @initialize(catalog=st.booleans(), journal_bytes=st.sampled_from([300, 3_000, 1 << 26]))
+    def begin(self, catalog: bool, journal_bytes: int) -> None:
+        entries.CATALOG_ENTRIES_MIN = 3 if catalog else self.catalog_min
+        self.journal_bytes = journal_bytes
+        self.store("own")
+
+    # ---- actors --------------------------------------------------------------------------------------
+
+    def store(self, actor: str) -> Store:
+        """Return the session of an actor in this process, opened if it is not."""
+        if actor not in self.stores:
+            self.stores[actor] = keepstone.open(self.place if actor == "own" else self.folder / actor)
+            self.stores[actor].repository.session.spool.journal_bytes = self.journal_bytes
+            self.seen[actor] = len(self.moments) - 1
+        return self.stores[actor]
+
+    def ask(self, actor: str, operation: Operation) -> Any:
+        if actor == "neighbour":
+            if self.neighbour is None:
+                self.neighbour = actors.Neighbour(self.folder / "neighbour")
+                self.seen[actor] = len(self.moments) - 1
+            return self.neighbour.do(operation)
+        if actor == "child":
+            store = self.store("own")
+            self.seen[actor] = self.seen["own"]
+            return actors.in_forked_child(store, operation)
+        return actors.perform(self.store(actor), operation)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say with an error what led to it: kills come at moments that no second run meets again."""
+        try:
+            yield
+        except BaseException as error:
+            error.add_note("\n".join(self.steps))
+            raise
+
+    # ---- rules ---------------------------------------------------------------------------------------
+
+    @rule(actor=st.sampled_from(ACTORS), operation=OPERATIONS)
+    def do(self, actor: str, operation: Operation) -> None:
+        now = self.model.copy()
+        wanted = now.apply(operation)
+        began = time.monotonic()
+        self.steps.append(f"{actor}: {operation}")
+        with self.told():
+            answer = self.ask(actor, operation)
+            if answer != wanted:
+                assert operation.verb in BOUNDED_STALE, f"{actor}: {operation} gave {answer}, not {wanted}"
+                earlier = self.earlier_answers(actor, operation, began)
+                assert answer in earlier, (
+                    f"{actor}: {operation} gave {answer}, right were {wanted}, {earlier}"
+                )
+        self.note(now)
+        if operation.verb in REFRESHING and answer == wanted:
+            self.seen[actor] = len(self.moments) - 1
+
+    def earlier_answers(self, actor: str, operation: Operation, began: float) -> list[Any]:
+        """Return what was right at a moment that this actor may still see."""
+        return [
+            moment.model.copy().apply(operation)
+            for moment in self.moments[self.seen[actor] :]
+            if moment.ended > began - STALE_SECONDS_MAX - 0.05
+        ]
+
+    def note(self, model: Model) -> None:
+        self.moments[-1].ended = time.monotonic()
+        self.model = model
+        self.moments.append(Moment(model))
+
+    @rule(actor=st.sampled_from(["own", "twin"]))
+    def reopen(self, actor: str) -> None:
+        store = self.stores.pop(actor, None)
+        if store is not None:
+            store.close()
+        self.store(actor)
+
+    @rule()
+    def kill_the_neighbour(self) -> None:
+        if self.neighbour is not None:
+            neighbour, self.neighbour = self.neighbour, None
+            neighbour.kill()
+
+    @rule(operation=SINGLE, after_ms=st.floats(0, 4))
+    def kill_the_neighbour_at_work(self, operation: Operation, after_ms: float) -> None:
+        """What was under way has happened or has not, and stays that way."""
+        after = self.model.copy()
+        wanted = after.apply(operation)
+        if self.neighbour is None:
+            self.ask("neighbour", Operation("exists", ("m",)))
+        assert self.neighbour is not None
+        neighbour, self.neighbour = self.neighbour, None
+        answered = neighbour.kill_during(operation, after_ms / 1000)
+        self.steps.append(f"kill at work: {operation} after {after_ms} ms: {answered}")
+        with self.told():
+            seen = actors.content(self.store("own"))
+            possible = [after]
+            if answered is None:
+                possible += [self.model, self.model.with_collection_for(operation)]
+            else:
+                assert answered == (wanted,)
+            fitting = [model for model in possible if model.content() == seen]
+            assert fitting, f"{seen} is neither before nor after"
+        self.note(fitting[0])
+
+    @rule()
+    def delete_the_cache(self) -> None:
+        shutil.rmtree(self.place / "cache", ignore_errors=True)
+
+    @rule(last_only=st.booleans())
+    def delete_checkpoints(self, last_only: bool) -> None:
+        for path in sorted((self.place / "checkpoints").glob("LAST" if last_only else "*")):
+            path.unlink()
+
+    @rule()
+    def write_a_checkpoint(self) -> None:
+        session = self.store("own").repository.session
+        state = session.log.refresh()
+        if state.number >= 0:
+            Checkpoints(session.storage, self.slots()).write(state)
+
+    # ---- what always holds ---------------------------------------------------------------------------
+
+    def slots(self) -> Slots:
+        session = self.store("own").repository.session
+        return Slots(session.storage, session.identity.id_bytes, sleep=time.sleep, random=lambda: 0.0)
+
+    @invariant()
+    def everything_equals_the_model(self) -> None:
+        if "own" in self.stores:
+            with self.told():
+                assert actors.content(self.stores["own"]) == self.model.content()
+            self.seen["own"] = len(self.moments) - 1
+
+    @rule()
+    def everything_is_sound(self) -> None:
+        """The check of the store finds nothing; the log folds to the state that is open, and to each checkpoint."""
+        store = self.store("own")
+        with self.told():
+            report = store.fsck(read_data=True)
+            assert report.ok, report.damage
+        # A sealer in the background may append while this looks.
+        opened = store.repository.session.log.refresh()
+        state = State()
+        folded: dict[int, State] = {}
+        for commit in store.repository.session.log.commits(last=opened.number):
+            state = folded[commit.number] = state.advance([commit])
+        if opened.number >= 0:
+            assert encode_checkpoint(state) == encode_checkpoint(opened)
+        for path in (self.place / "checkpoints").glob("0*"):
+            kept = decode_checkpoint(path.read_bytes(), where=path.name)
+            assert kept.number in folded
+            assert encode_checkpoint(kept) == encode_checkpoint(folded[kept.number])
+
+    def teardown(self) -> None:
+        try:
+            if self.stores:
+                self.kill_the_neighbour()
+                self.everything_is_sound()
+                for store in self.stores.values():
+                    store.close()
+                with self.told(), keepstone.open(self.place, mode="r") as store:
+                    assert actors.content(store) == self.model.content()
+        finally:
+            entries.CATALOG_ENTRIES_MIN = self.catalog_min
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+EVERY = list(HealthCheck)
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=EVERY
+)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+class TestStoreLong(StoreMachine.TestCase):
+    """The same for an hour."""
+
+    settings = settings(
+        max_examples=2_000, stateful_step_count=50, deadline=None, suppress_health_check=EVERY
+    )
