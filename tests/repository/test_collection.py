@@ -245,3 +245,46 @@ def test_digest_of_is_that_of_the_stored_bytes(store: Store) -> None:
     items = store.collection("c")
     items["a"], items["b"] = b"same", b"same"
     assert items.digest_of("a") == items.digest_of("b") == keepstone.Digest.of(b"same")
+
+
+def test_setting_an_item_after_the_collection_was_removed_lists_it_again(store: Store) -> None:
+    items = store.collection("items")
+    items["a"] = 1
+    store.remove("items")
+    assert store.names() == []
+
+    items["b"] = 2
+
+    assert store.names() == ["items"]
+    assert dict(items) == {"b": 2}
+
+
+def test_an_item_set_by_one_who_did_not_know_of_the_removal_lists_the_collection_again(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    # The same folder by another name is a session of its own.
+    (tmp_path / "other").symlink_to(folder)
+    with keepstone.open(tmp_path / "other") as other:
+        items = other.collection("items", durability="process")
+        items["a"] = 1
+        store.remove("items")
+
+        items["b"] = 2
+        other.flush()
+
+    assert store.names() == ["items"]
+    assert dict(store.collection("items")) == {"b": 2}
+
+
+def test_a_journal_from_before_the_removal_does_not_list_the_collection_again(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").symlink_to(folder)
+    with keepstone.open(tmp_path / "other") as other:
+        other.collection("items", durability="process")["a"] = 1
+        store.remove("items")
+
+        other.flush()
+
+    assert store.names() == []
+    assert dict(store.collection("items")) == {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, get_args
 
-import msgspec
 from blake3 import blake3
 
 from keepstone.blobs.footer import Entry
@@ -59,7 +58,8 @@ class Collection(MutableMapping[str, T], Generic[T]):
         self.name = name
         self.type = kind
         self.durability: Durability = durability
-        self._exists = False
+        self._exists_in: State | None = None
+        """The state in which it was seen to be there; a later one may say that it was removed."""
 
     def __repr__(self) -> str:
         return f"<Collection {self.name!r} in {self._session.storage.location}>"
@@ -76,7 +76,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
             self._put_published(key, value)
             return
         form, raw = encoded
-        if not self._exists:
+        if self._exists_in is not self._session.log.state:
             self.create()
         spool = self._session.spool
         ticket = spool.append_value(self.name, key, form, raw, Digest(blake3(raw).digest()))
@@ -166,7 +166,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         return key, form, raw, Digest.of(raw)
 
     def _append(self, items: list[Item]) -> Ticket:
-        if not self._exists:
+        if self._exists_in is not self._session.log.state:
             self.create()
         spool = self._session.spool
         ticket = spool.append(self.name, items)
@@ -182,7 +182,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
 
     def _put_published(self, key: str, value: T) -> None:
         # Too large for the journal, or made of parts: a commit of its own, with the entry in it.
-        if not self._exists:
+        if self._exists_in is not self._session.log.state:
             self.create()
         session = self._session
 
@@ -212,14 +212,14 @@ class Collection(MutableMapping[str, T], Generic[T]):
             check_kind(ref, self.name, "collection")
             if ref.number:
                 return None
-            made = msgspec.structs.replace(ref, last=ref.last + 1, number=1)
-            return Draft(refs=(RefChange(self.name, old, made.encoded()),))
+            return Draft(refs=(RefChange(self.name, old, ref.begun().encoded()),))
 
-        known = self._session.log.state.refs.get(self.name)
-        if known is None or build(self._session.log.state) is not None:
+        state = self._session.log.state
+        if build(state) is not None:
             self._session.log.append(build)
             self._session.refresh()
-        self._exists = True
+            state = self._session.log.state
+        self._exists_in = state
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 

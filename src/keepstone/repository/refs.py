@@ -48,6 +48,10 @@ class NameRef(msgspec.Struct, frozen=True, array_like=True):
         """Highest version number that was ever given."""
         return self.snapshots if self.kind == "collection" else self.last
 
+    def begun(self) -> NameRef:
+        """Return the same name as that of a collection that is there, from now on or again."""
+        return msgspec.structs.replace(self, last=self.last + 1, number=1)
+
     def at_version(self, number: int, digest: bytes) -> NameRef:
         """Return the same name with `number` as its newest version; 0 for none."""
         given = max(self.given, number)

@@ -19,8 +19,9 @@ from keepstone.blobs.journal import Row
 from keepstone.blobs.pack import PackBuilder
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.format import JOURNAL_BYTES_TARGET, Origin
-from keepstone.history.commit import Draft, PackRecord
+from keepstone.history.commit import Draft, PackRecord, RefChange
 from keepstone.history.state import State
+from keepstone.repository.refs import read_name_ref
 from keepstone.repository.session import Session
 from keepstone.repository.staging import packs_holding, write_pack
 from keepstone.storage import platform
@@ -119,7 +120,7 @@ def _seal(session: Session, batch: list[Adopted]) -> SealReport:
         entries = sum(pack.entries for pack in packs)
         ids = tuple(a.journal.header.journal_id for a in fresh)
         commit = session.log.append(
-            lambda now: _draft(session, now, packs, needs, ids),
+            lambda now: _draft(session, now, packs, needs, fresh),
             txn=bytes(Digest.of(b"".join(sorted(ids)))[:16]),
         )
         commits = 1 if commit else 0
@@ -210,9 +211,36 @@ def _write_pack(
 
 
 def _draft(
-    session: Session, state: State, packs: list[PackRecord], externals: set[Digest], ids: tuple[bytes, ...]
+    session: Session, state: State, packs: list[PackRecord], externals: set[Digest], batch: Sequence[Adopted]
 ) -> Draft | None:
+    ids = tuple(adopted.journal.header.journal_id for adopted in batch)
     if all(journal in state.sealed for journal in ids):
         return None
     session.entries.advance(state)
-    return Draft(add=tuple(packs), needs=tuple(sorted(packs_holding(session, externals))), seals=ids)
+    return Draft(
+        add=tuple(packs),
+        needs=tuple(sorted(packs_holding(session, externals))),
+        refs=_begun_again(session, state, packs, batch),
+        seals=ids,
+    )
+
+
+def _begun_again(
+    session: Session, state: State, packs: list[PackRecord], batch: Sequence[Adopted]
+) -> tuple[RefChange, ...]:
+    """Return what lists collections again that were removed while somebody who did not know yet set items in them."""
+    changes: list[RefChange] = []
+    for name in sorted({name for pack in packs for name in pack.collections}):
+        old = state.refs.get(name)
+        ref = None if old is None else read_name_ref(old, name)
+        if ref is None or ref.kind != "collection" or ref.number:
+            continue
+        if any(_is_live(session, name, row) for a in batch for row in a.journal.rows.get(name, {}).values()):
+            changes.append(RefChange(name, old, ref.begun().encoded()))
+    return tuple(changes)
+
+
+def _is_live(session: Session, collection: str, row: Row) -> bool:
+    packed = session.entries.find(collection, row.key)
+    newer = packed is not None and (packed.stamp, packed.writer) > (row.stamp, row.writer)
+    return row.digest is not None and not newer
