@@ -49,6 +49,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "store", folder / "source"
 
 
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_call_of_an_operation_fails_nothing_is_lost_or_half_visible(
     scratch: Path,

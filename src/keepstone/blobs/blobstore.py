@@ -24,6 +24,7 @@ from keepstone.foundation.errors import (
     ObjectNotFoundError,
 )
 from keepstone.foundation.format import Kind
+from keepstone.foundation.frame import NO_DICTIONARY
 from keepstone.storage.base import ReadsRanges
 
 _INDEX_BYTES_MAX: Final = 96 * 1024 * 1024
@@ -178,10 +179,10 @@ class BlobStore:
         index = self.index(pack)
         for known, position in index.footer.dictionaries:
             if known == identity:
-                digest = index.digest(position)
-                content = self.read(self.place(pack, position), digest)
-                if digest[:8] == identity:
-                    return content
+                digest, place = index.digest(position), self.place(pack, position)
+                # One that needs a dictionary itself could need itself.
+                if digest[:8] == identity and place.dictionary == NO_DICTIONARY:
+                    return self.read(place, digest)
         raise MalformedError(f"{pack.key} lacks the dictionary {identity.hex()}", where=pack.key)
 
 

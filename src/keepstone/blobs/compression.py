@@ -15,8 +15,7 @@ import zstandard
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import MalformedError
-from keepstone.foundation.format import FRAME_RAW_BYTES_MAX
-from keepstone.foundation.frame import NO_DICTIONARY
+from keepstone.foundation.frame import NO_DICTIONARY, check_claims
 
 SEAL_LEVEL: Final = 3
 """Source: benchmarks/bench_size.py; 11 µs a record of 1.9 KB."""
@@ -134,15 +133,11 @@ class Decompressor:
         Raises:
             MalformedError: it is not zstd, or would be longer.
         """
-        if raw_size > FRAME_RAW_BYTES_MAX:
-            raise MalformedError(
-                f"{where} claims {raw_size:,} bytes in the frame at byte {offset}", where=where, offset=offset
-            )
         context = self._context(dictionary, load_dictionary)
         try:
+            check_claims(stored, raw_size, where=where, offset=offset)
             return context.decompress(stored, max_output_size=raw_size)
-        except Exception as error:
-            # zstandard raises ZstdError; a claimed size of zero with content raises a plain error of its own.
+        except zstandard.ZstdError as error:
             raise MalformedError(
                 f"{where} cannot be decompressed at byte {offset}: {error}", where=where, offset=offset
             ) from error

@@ -100,7 +100,7 @@ def unpack_column(code: str, stored: bytes, count: int, *, where: str) -> array[
         MalformedError: damaged, or of another length.
     """
     width = array(code).itemsize
-    raw = _inflate(stored, count * width, where=where)
+    raw = _inflate(stored, min(count * width, FOOTER_BYTES_MAX), where=where)
     if len(raw) != count * width:
         raise MalformedError(f"{where} has a column of {len(raw)} bytes, not of {count} rows", where=where)
     column = array(code, raw)
@@ -168,6 +168,8 @@ class PackIndex:
         self.sections = {section.collection: section for section in footer.sections}
         if len(footer.digests) != footer.blob_count * DIGEST_BYTES or len(footer.externals) % DIGEST_BYTES:
             raise MalformedError(f"{where} has a footer whose digests do not add up", where=where)
+        if any(not 0 <= position < footer.blob_count for _, position in footer.dictionaries):
+            raise MalformedError(f"{where} names a dictionary it does not have", where=where)
         self._frames: tuple[Sequence[int], ...] | None = None
         self._columns: dict[str, Columns] = {}
         self._positions: dict[bytes, int] | None = None

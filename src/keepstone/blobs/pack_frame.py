@@ -18,6 +18,9 @@ from keepstone.foundation.frame import NO_DICTIONARY
 
 _HEADER: Final = struct.Struct("<2sBBIII")
 PACK_FRAME_HEADER_BYTES: Final = _HEADER.size
+_ZSTD_DESCRIPTOR: Final = PACK_FRAME_HEADER_BYTES + 4
+"""Of the first zstd frame, behind its magic: says whether a content size follows (RFC 8878, 3.1.1.1.1)."""
+_ZSTD_CLAIMS_SIZE: Final = 0xE0
 _RAW: Final = int(Codec.RAW)
 _ZSTD_DICTIONARY: Final = int(Codec.ZSTD_DICTIONARY)
 
@@ -66,6 +69,9 @@ def quick_raw(data: bytes, decompressor: Decompressor, dictionary: bytes) -> byt
         return data[PACK_FRAME_HEADER_BYTES:]
     context = decompressor.at_hand(dictionary if codec == _ZSTD_DICTIONARY else NO_DICTIONARY)
     if context is None or codec > _ZSTD_DICTIONARY or raw_size > FRAME_RAW_BYTES_MAX:
+        return None
+    if len(data) <= _ZSTD_DESCRIPTOR or data[_ZSTD_DESCRIPTOR] & _ZSTD_CLAIMS_SIZE:
+        # zstd would allocate what it claims, and nobody has checked it; what we write claims nothing.
         return None
     try:
         return context.decompress(data[PACK_FRAME_HEADER_BYTES:], raw_size)

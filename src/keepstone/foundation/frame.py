@@ -180,13 +180,27 @@ def read_payload(header: FrameHeader, stored: bytes | memoryview, *, where: str,
     return raw
 
 
-def decompress(stored: bytes | memoryview, raw_size: int, *, where: str, offset: int = 0) -> bytes:
-    """Return `stored` decompressed to exactly `raw_size` bytes; never allocates more."""
-    if raw_size > FRAME_RAW_BYTES_MAX:
+def check_claims(stored: bytes | memoryview, raw_size: int, *, where: str, offset: int) -> None:
+    """Refuse zstd bytes before anything is allocated for them, if they or their frame claim too much.
+
+    zstd allocates what its own header claims, whatever limit it is given beside that.
+
+    Raises:
+        MalformedError: more than a frame may hold, or more than this one says.
+        zstandard.ZstdError: no zstd.
+    """
+    claimed = zstandard.get_frame_parameters(stored).content_size
+    if raw_size > FRAME_RAW_BYTES_MAX or (claimed > raw_size and claimed != zstandard.CONTENTSIZE_UNKNOWN):
+        claimed = raw_size if raw_size > FRAME_RAW_BYTES_MAX else claimed
         raise MalformedError(
-            f"{where} claims {raw_size:,} bytes in the frame at byte {offset}", where=where, offset=offset
+            f"{where} claims {claimed:,} bytes in the frame at byte {offset}", where=where, offset=offset
         )
+
+
+def decompress(stored: bytes | memoryview, raw_size: int, *, where: str, offset: int = 0) -> bytes:
+    """Return `stored` decompressed to at most `raw_size` bytes; never allocates more."""
     try:
+        check_claims(stored, raw_size, where=where, offset=offset)
         return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_size)
     except zstandard.ZstdError as error:
         raise MalformedError(
