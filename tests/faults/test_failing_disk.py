@@ -14,6 +14,7 @@ from tests.storage.faulty_calls import FaultyCalls
 
 import keepstone
 from keepstone.api import Store
+from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import StorageError, StorageFullError
 from keepstone.repository import opening
 
@@ -197,3 +198,24 @@ def test_a_full_file_system_loses_nothing_and_goes_on_when_there_is_room(small_d
     assert items["after"] == 1
     assert all(f"{n}" in items for n in range(acknowledged))
     assert store.fsck().ok
+
+
+@pytest.mark.parametrize("what", ["items", "artifacts"])
+def test_a_footer_that_cannot_be_read_for_now_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    place = tmp_path / "store"
+    disk = Disk(monkeypatch)
+    prepared(place).close()
+    with keepstone.open(place, mode="r") as reader:
+        disk.calls._only = ("open", "pread")  # pyright: ignore[reportPrivateUsage]
+        disk.fail(1, forever=True, error=errno.EMFILE)
+        with pytest.raises(StorageError, match="Too many open files"):
+            reader.repository.session.entries.find("items", "at store")
+        with pytest.raises(StorageError, match="Too many open files"):
+            reader.repository.session.entries.find_blob(Digest.of(b'{"old":0}'))
+        disk.heal()
+        if what == "items":
+            assert reader.collection("items")["at store"] == 1
+        else:
+            assert reader.load("model@v1") == {"old": 0}
