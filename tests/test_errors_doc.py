@@ -81,6 +81,9 @@ class Place:
     def save(self, value: Any, **options: Any) -> object:
         return self.open().save("value", value, **options)
 
+    def save_as(self, name: str) -> object:
+        return self.open().save(name, "by somebody else")
+
     def read_all(self) -> tuple[Any, ...]:
         """Read everything; return it."""
         with keepstone.open(self.path) as store:
@@ -135,6 +138,33 @@ def interrupted(error: BaseException) -> Callable[[Place], object]:
             del place.collection["kept"]
 
     return provoke
+
+
+def in_transaction(place: Place, work: Callable[[keepstone.Transaction], object]) -> object:
+    with place.open().transaction() as change:
+        return work(change)
+
+
+def disturbed(name: str) -> Callable[[Place], object]:
+    def provoke(place: Place) -> object:
+        def work(change: keepstone.Transaction) -> None:
+            change.exists(name)
+            change.save("result", 1)
+            place.save_as(name)
+
+        return in_transaction(place, work)
+
+    return provoke
+
+
+def ended_transaction(place: Place) -> object:
+    with place.open().transaction() as change:
+        pass
+    return change.load("a")
+
+
+def early_number(place: Place) -> object:
+    return in_transaction(place, lambda change: change.save("b", 1).number)
 
 
 def foreign_folder(place: Place) -> object:
@@ -402,6 +432,11 @@ PROVOKED: Final[dict[str, Callable[[Place], object]]] = {
     "`expected=None` for a name that exists": lambda p: p.open().save("a", 3, expected=None),
     "`expected=` of an alias that moved": lambda p: p.open().alias("a@v1", "prod", expected="a@v1"),
     "removing a version that an alias means": lambda p: p.open().remove("a@v2"),
+    "a name that a transaction read has moved": disturbed("a"),
+    "a name that a transaction missed was saved": disturbed("b"),
+    "a transaction outside of its block": ended_transaction,
+    "the number of a version before its transaction ends": early_number,
+    "removing a collection in a transaction": lambda p: in_transaction(p, lambda change: change.remove("c")),
     "a store that is a file": file_as_store,
     "a folder that holds something else": foreign_folder,
     "a folder without permission": forbidden_folder,
@@ -504,7 +539,12 @@ PROVOKED: Final[dict[str, Callable[[Place], object]]] = {
     "a fork after a store was opened": forked,
 }
 ROWS: Final = list(rows())
-CHANGES_ON_PURPOSE: Final = {"a version that was removed", "loading a pickle that was not allowed"}
+CHANGES_ON_PURPOSE: Final = {
+    "a version that was removed",
+    "loading a pickle that was not allowed",
+    "a name that a transaction read has moved",
+    "a name that a transaction missed was saved",
+}
 
 
 def make_store(path: Path) -> Path:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keepstone.operations.locked import Locked as Locked
     from keepstone.operations.verify import verify_bundle as verify_bundle
     from keepstone.repository.collection import Collection as Collection
+    from keepstone.repository.transaction import Transaction as Transaction
     from keepstone.repository.version import Version as Version
     from keepstone.workflows.record import Record as Record
     from keepstone.workflows.results import Results as Results
@@ -33,6 +34,7 @@ _PLACES: Final = {
     "Record": "keepstone.workflows.record",
     "Results": "keepstone.workflows.results",
     "Store": "keepstone.api",
+    "Transaction": "keepstone.repository.transaction",
     "Version": "keepstone.repository.version",
     "locked": "keepstone.api",
     "open": "keepstone.api",

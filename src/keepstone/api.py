@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keepstone.operations.restore import RestoreReport
     from keepstone.operations.stats import StoreStats
     from keepstone.operations.verify import VerifyReport
+    from keepstone.repository.transaction import Transaction
 
 T = TypeVar("T")
 Mode = Literal["a", "r"]
@@ -223,6 +224,19 @@ class Store:
             ConflictError: an alias still means the version.
         """
         return self.repository.remove(selector, message=message)
+
+    def transaction(self, *, message: str = "") -> Transaction:
+        """Return a transaction: `with store.transaction(message="publish") as change:` changes several names, or none.
+
+        `change` saves, loads, resolves, aliases and removes as a store does; all of it becomes one commit when the
+        block ends, and nothing where it ends with an exception. What is read through `change` must mean the same at
+        that moment (compare and set). A block that changes nothing makes no commit.
+
+        Raises:
+            RefConflictError: when the block ends: something that was read, or expected, has changed; nothing happened.
+            StorageError: the medium failed; nothing happened, unless it says `landed`.
+        """
+        return self.repository.transaction(message)
 
     def history(self, name: str | None = None) -> Iterator[LogEntry]:
         """Yield what was decided about `name` (about everything), newest first."""

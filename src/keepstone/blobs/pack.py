@@ -195,6 +195,17 @@ class PackBuilder:
         self._parts.append(stored)
         self.size += PACK_FRAME_HEADER_BYTES + size
 
+    def read(self, digest: bytes) -> tuple[int, bytes] | None:
+        """Return kind and content of a blob that was added with `add`; None where there is none."""
+        position = self._positions.get(bytes(digest))
+        if position is None:
+            return None
+        header, stored = self._parts[2 * position : 2 * position + 2]
+        raw = read_raw(
+            header + stored, Decompressor(), NO_DICTIONARY, _no_dictionary, where="a new pack", offset=0
+        )
+        return self._columns[2][position], raw
+
     def add_entry(self, collection: str, entry: Entry) -> None:
         """Name a value; its blob is in this pack, or in one that the commit states as needed."""
         self._entries.setdefault(collection, []).append(entry)
@@ -247,6 +258,10 @@ class PackBuilder:
             words.byteswap()
         raw = words.tobytes() + b"".join(bytes(column) for column in self._columns[2:])
         return zstandard.ZstdCompressor(level=6).compress(raw)
+
+
+def _no_dictionary(identity: bytes) -> bytes:
+    raise MalformedError(f"a new pack needs the dictionary {identity.hex()}", where="a new pack")
 
 
 def read_index(tail: bytes | memoryview, *, where: str) -> PackIndex:

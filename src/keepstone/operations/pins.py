@@ -35,6 +35,7 @@ from keepstone.operations.lock import (
     parse_lock,
     read_lock_text,
 )
+from keepstone.repository.naming import Published
 from keepstone.repository.refs import VERSIONS, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
@@ -147,8 +148,8 @@ def _resolved(
 
 
 def _line(repository: Repository, state: State, selector: str) -> LockedName:
-    version = repository.naming.resolve_in(state, selector)
-    return LockedName(version.name, version.number, version.digest_bytes, "artifact")
+    found = repository.naming.find_in(Published(repository.session, state), selector)
+    return LockedName(found.name, found.number, found.digest, "artifact")
 
 
 def _draft(session: Session, staging: Staging, state: State, lock: Lock, digest: Digest) -> Draft | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from keepstone.foundation.format import CHECKPOINT_PREFIX, LOG_PREFIX, PACK_PREFIX
+from keepstone.repository.naming import Published
 from keepstone.repository.repository import Repository
 
 
@@ -40,6 +41,7 @@ def stats(repository: Repository) -> StoreStats:
     names = repository.naming.names("", "artifact")
     collections = repository.naming.names("", "collection")
     state = session.log.state
+    view = Published(session, state)
     sizes = {
         prefix: sum(item.size for item in session.storage.list(prefix))
         for prefix in (PACK_PREFIX, LOG_PREFIX, CHECKPOINT_PREFIX)
@@ -48,7 +50,7 @@ def stats(repository: Repository) -> StoreStats:
     return StoreStats(
         location=session.storage.location,
         artifacts=len(names),
-        versions=sum(1 for name in names for _ in repository.naming.versions_in(state, name)),
+        versions=sum(1 for name in names for _ in repository.naming.found_in(view, name)),
         collections=len(collections),
         entries=sum(repository.count_of(name) for name in collections),
         commits=state.length,

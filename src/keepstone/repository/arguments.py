@@ -5,11 +5,12 @@ Layer: repository. A wrong type is an `InvalidInputError` that names the argumen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keepstone.foundation.errors import InvalidInputError
 from keepstone.foundation.format import MESSAGE_BYTES_MAX
+from keepstone.foundation.names import check_alias, check_name
 
 
 def check_kind_of(value: object, kind: Any, what: str, wanted: str) -> None:
@@ -40,3 +41,28 @@ def check_metadata(metadata: object) -> None:
     """Refuse metadata that is no mapping; what it holds is judged when it is encoded."""
     if metadata is not None:
         check_kind_of(metadata, Mapping, "metadata", "a dict with text keys")
+
+
+def check_save(name: str, metadata: Mapping[str, Any] | None, aliases: Iterable[str]) -> tuple[str, ...]:
+    """Return the aliases, each once, if something can be saved under this name with them and this metadata.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    check_name(name)
+    check_metadata(metadata)
+    return tuple(dict.fromkeys(check_alias(alias) for alias in listed(aliases, "aliases")))
+
+
+def listed(values: Iterable[Any], what: str) -> tuple[Any, ...]:
+    """Return what the list argument `what` holds; a text by itself is no list.
+
+    Raises:
+        InvalidInputError: it is no list.
+    """
+    if isinstance(values, str):
+        raise InvalidInputError(
+            f"{what} is the text {values!r}, not a list", hint=f"write {what}=[{values!r}]"
+        )
+    check_kind_of(values, Iterable, what, "a list")
+    return tuple(values)

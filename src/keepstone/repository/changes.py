@@ -56,6 +56,9 @@ def _line(change: RefChange) -> str:
     if now_ref.kind == "collection" and (old_ref is None or not old_ref.number):
         return f"{name} created as a collection"
     newest = f"v{now_ref.newest}" if now_ref.newest else "none"
+    first = (old_ref.given if old_ref else 0) + 1
+    if now_ref.given > first and now_ref.newest == now_ref.given:
+        return f"{name} v{first} to {newest}"
     if old_ref is not None and now_ref.removals > old_ref.removals:
         return f"{name} lost a version; newest {newest}"
     return f"{name} {newest}"

@@ -5,8 +5,8 @@ Layer: repository. Every answer is about one state of the log, so that a name re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, InvalidInputError, KindError
@@ -37,6 +37,60 @@ from keepstone.repository.version import Version
 if TYPE_CHECKING:
     from keepstone.repository.repository import Repository
 
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """Which version a selector means; its manifest was not read."""
+
+    name: str
+    number: int
+    digest: Digest
+    stamp: int
+    """When it was made [ns]; 0 for one that is not committed yet."""
+
+    @property
+    def selector(self) -> str:
+        """`name@v3`."""
+        return version_key(self.name, self.number)
+
+
+class View(Protocol):
+    """What names mean at one moment."""
+
+    @property
+    def refs(self) -> Mapping[str, bytes]:
+        """The refs of that moment."""
+        ...
+
+    def find_version(self, name: str, number: int) -> Found | None:
+        """Return a version, None where there is no such one."""
+        ...
+
+
+class Published:
+    """What names mean in one state of the log, which must be the present one or a little older."""
+
+    def __init__(self, session: Session, state: State) -> None:
+        # Entries that lag behind the refs would show versions that are gone, and miss those that were made.
+        session.entries.advance(state)
+        self._session = session
+        self.state = state
+
+    @property
+    def refs(self) -> Mapping[str, bytes]:
+        """The refs of the state."""
+        return self.state.refs
+
+    def find_version(self, name: str, number: int) -> Found | None:
+        """Return a version, None where there is no such one."""
+        row = self._session.peek(VERSIONS, version_key(name, number))
+        return None if row is None or row.digest is None else Found(name, number, row.digest, row.stamp)
+
+
+class VersionGoneError(ArtifactNotFoundError):
+    """A ref means a version that is not there: somebody removed it after the state of the ref."""
+
 
 class Naming:
     """Names, versions and aliases of one store."""
@@ -45,12 +99,17 @@ class Naming:
         self._session = session
         self.repository: Repository | None = None
 
+    def present(self) -> Published:
+        """Return what names mean now."""
+        self._session.refresh()
+        return Published(self._session, self._session.log.state)
+
     def names(self, prefix: str, kind: Kind | None) -> list[str]:
         """Return the names that exist and begin with `prefix`, sorted."""
         self._session.refresh()
         return [
             name
-            for name, ref in _name_refs(self._session.log.state, prefix)
+            for name, ref in _name_refs(self._session.log.state.refs, prefix)
             if ref.number and (kind is None or ref.kind == kind)
         ]
 
@@ -62,96 +121,76 @@ class Naming:
             KindError: the name is a collection's.
             InvalidInputError: not a selector, or a digest prefix that several versions share.
         """
-        self._session.refresh()
-        return self.resolve_in(self._session.log.state, selector)
+        return self._steadily(lambda view: self.version(self.find_in(view, selector)))
 
-    def resolve_in(self, state: State, selector: str) -> Version:
-        """Return the version that `selector` means in `state`, which must be the present one or older."""
+    def _steadily(self, ask: Callable[[Published], T]) -> T:
+        while True:
+            view = self.present()
+            try:
+                return ask(view)
+            except VersionGoneError:
+                # Another thread has seen its removal since the refs were taken: ask the newer ones.
+                if self._session.log.state.number == view.state.number:
+                    raise
+
+    def find_in(self, view: View, selector: str) -> Found:
+        """Return which version `selector` means in `view`.
+
+        Raises:
+            ArtifactNotFoundError, KindError, InvalidInputError: as `resolve`.
+        """
         parsed = parse_selector(selector)
+        refs = view.refs
         if parsed.kind == "date":
             number = self._session.log.number_at(parsed.until_ns)
-            state = self._session.log.state_at(number)
-        ref = _ref_of(state, parsed.name)
+            refs = self._session.log.state_at(number).refs
+        ref = _ref_of(refs, parsed.name)
         if ref is not None and selector == parsed.name:
             # A collection by its name alone is what it holds now, which is no version.
             check_kind(ref, parsed.name, "artifact")
         if ref is None or not ref.newest:
-            raise self._no_version(state, parsed, ref)
+            raise _no_version(view, parsed, ref)
         if parsed.kind in ("latest", "date"):
-            return self._version(parsed.name, ref.newest)
+            return _existing(view, parsed.name, ref.newest)
         if parsed.kind == "number":
-            return self._numbered(state, parsed, ref)
+            return _numbered(view, parsed, ref)
         if parsed.kind == "alias":
-            alias = self.alias_target(parsed.name, parsed.value, state.refs.get(str(parsed)))
+            alias = self.alias_target(parsed.name, parsed.value, view.refs.get(str(parsed)))
             if alias is None:
-                known = ", ".join(sorted(self.aliases_in(state, parsed.name))) or "none"
+                known = ", ".join(sorted(self.aliases_in(view, parsed.name))) or "none"
                 raise not_found(
-                    state,
+                    view.refs,
                     selector,
                     f"{parsed.name!r} has no alias {parsed.value!r}",
                     hint=f"it has versions v1 to v{ref.given} and aliases: {known}",
                 )
-            return self._version(parsed.name, alias.number)
-        return self._by_digest(state, parsed)
+            return _existing(view, parsed.name, alias.number)
+        return self._by_digest(view, parsed)
 
-    def _no_version(self, state: State, parsed: Selector, ref: NameRef | None) -> ArtifactNotFoundError:
-        if parsed.kind == "date":
-            when = format_time(parsed.until_ns)
-            message = f"{parsed.name!r} did not exist at {when}"
-            if ref is not None and ref.number:
-                message = f"collection {parsed.name!r} had no snapshot at {when}"
-            return not_found(self._session.log.state, str(parsed), message)
-        if ref is not None and ref.kind == "collection" and ref.number:
-            return not_found(
-                state,
-                str(parsed),
-                f"collection {parsed.name!r} has no snapshot",
-                hint=f"`keepstone snapshot {parsed.name}` makes one",
-            )
-        removed = " any more: its versions were removed" if ref is not None and ref.given else ""
-        return not_found(state, str(parsed), f"there is no artifact {shown(parsed.name)}{removed}")
-
-    def _numbered(self, state: State, parsed: Selector, ref: NameRef) -> Version:
-        try:
-            return self.numbered(parsed.name, parsed.number)
-        except ArtifactNotFoundError as error:
-            gone = "was removed" if parsed.number <= ref.given else "does not exist yet"
-            raise not_found(
-                state,
-                str(parsed),
-                f"version {parsed.number} of {parsed.name!r} {gone}",
-                hint=f"its newest is v{ref.newest}; `keepstone versions` lists them",
-            ) from error
-
-    def _by_digest(self, state: State, parsed: Selector) -> Version:
-        found = [
-            v for v in self.versions_in(state, parsed.name) if matches_digest(parsed, Digest.parse(v.digest))
-        ]
+    def _by_digest(self, view: View, parsed: Selector) -> Found:
+        found = [v for v in self.found_in(view, parsed.name) if matches_digest(parsed, v.digest)]
         if len({version.digest for version in found}) > 1:
             raise InvalidInputError(
                 f"{parsed.value} begins the digests of {len(found)} versions of {parsed.name!r}",
                 hint="write more of the digest",
             )
         if not found:
-            raise not_found(state, str(parsed), f"no version of {parsed.name!r} begins with {parsed.value}")
+            problem = f"no version of {parsed.name!r} begins with {parsed.value}"
+            raise not_found(view.refs, str(parsed), problem)
         return found[0]
 
-    def numbered(self, name: str, number: int) -> Version:
-        """Return one version by its number."""
-        return self._version(name, number)
-
-    def newest(self, name: str) -> Version:
-        """Return the newest version of a name, of a collection its newest snapshot."""
-        return self.resolve(f"{name}@latest")
-
-    def _version(self, name: str, number: int, *, created_new: bool = False) -> Version:
-        row = self._session.find(VERSIONS, version_key(name, number))
-        if row is None or row.digest is None:
-            raise ArtifactNotFoundError(f"{name!r} has no version {number}", selector=f"{name}@v{number}")
+    def version(self, found: Found, *, created_new: bool = False) -> Version:
+        """Return the version that was found, its manifest read."""
         assert self.repository is not None
-        manifest = decode_manifest(self._session.read_blob(row.digest))
+        manifest = decode_manifest(self._session.read_blob(found.digest))
         return Version(
-            self.repository, name, number, row.digest, row.stamp, manifest, created_new=created_new
+            self.repository,
+            found.name,
+            found.number,
+            found.digest,
+            found.stamp,
+            manifest,
+            created_new=created_new,
         )
 
     def versions(self, name: str) -> list[Version]:
@@ -161,27 +200,26 @@ class Naming:
             ArtifactNotFoundError: there is no such name.
         """
         check_name(name)
-        self._session.refresh()
-        state = self._session.log.state
-        ref = _ref_of(state, name)
+        view = self.present()
+        ref = _ref_of(view.refs, name)
         if ref is None:
-            raise not_found(state, name, f"there is no artifact {shown(name)}")
-        return list(self.versions_in(state, name))
+            raise not_found(view.refs, name, f"there is no artifact {shown(name)}")
+        return [self.version(found) for found in self.found_in(view, name)]
 
-    def versions_in(self, state: State, name: str) -> Iterator[Version]:
-        """Yield the versions that exist, newest first."""
-        ref = _ref_of(state, name)
+    def found_in(self, view: View, name: str) -> Iterator[Found]:
+        """Yield the versions of a name that exist, newest first."""
+        ref = _ref_of(view.refs, name)
         for number in range(ref.newest if ref else 0, 0, -1):
-            row = self._session.peek(VERSIONS, version_key(name, number))
-            if row is not None and row.digest is not None:
-                yield self._version(name, number)
+            found = view.find_version(name, number)
+            if found is not None:
+                yield found
 
-    def aliases_in(self, state: State, name: str) -> dict[str, AliasRef]:
+    def aliases_in(self, view: View | State, name: str) -> dict[str, AliasRef]:
         """Return the aliases of a name."""
         prefix = alias_ref(name, "")
         return {
             ref[len(prefix) :]: read_alias_ref(value, ref)
-            for ref, value in state.refs.items()
+            for ref, value in view.refs.items()
             if ref.startswith(prefix)
         }
 
@@ -191,39 +229,89 @@ class Naming:
 
     def kind_of(self, name: str) -> Kind | None:
         """Return what a name is now; None where it does not exist."""
-        ref = _ref_of(self._session.log.state, check_name(name))
+        return self.kind_in(self._session.log.state, name)
+
+    def kind_in(self, view: View | State, name: str) -> Kind | None:
+        """Return what a name is in `view`; None where it does not exist."""
+        ref = _ref_of(view.refs, check_name(name))
         return ref.kind if ref is not None and ref.number else None
 
     def exists(self, selector: str) -> bool:
         """Whether `selector` means something now: a version, or a collection by its name alone."""
+        return self._steadily(lambda view: self.exists_in(view, selector))
+
+    def exists_in(self, view: View, selector: str) -> bool:
+        """Whether `selector` means something in `view`."""
         try:
-            self.resolve(selector)
+            self.find_in(view, selector)
+        except VersionGoneError:
+            raise
         except ArtifactNotFoundError:
             return False
         except KindError:
-            return "@" not in selector and self.kind_of(selector) == "collection"
+            return "@" not in selector and self.kind_in(view, selector) == "collection"
         return True
 
 
-def _ref_of(state: State, name: str) -> NameRef | None:
-    value = state.refs.get(name)
+def _existing(view: View, name: str, number: int) -> Found:
+    found = view.find_version(name, number)
+    if found is None:
+        raise VersionGoneError(f"{name!r} has no version {number}", selector=version_key(name, number))
+    return found
+
+
+def _no_version(view: View, parsed: Selector, ref: NameRef | None) -> ArtifactNotFoundError:
+    if parsed.kind == "date":
+        when = format_time(parsed.until_ns)
+        message = f"{parsed.name!r} did not exist at {when}"
+        if ref is not None and ref.number:
+            message = f"collection {parsed.name!r} had no snapshot at {when}"
+        return not_found(view.refs, str(parsed), message)
+    if ref is not None and ref.kind == "collection" and ref.number:
+        return not_found(
+            view.refs,
+            str(parsed),
+            f"collection {parsed.name!r} has no snapshot",
+            hint=f"`keepstone snapshot {parsed.name}` makes one",
+        )
+    removed = " any more: its versions were removed" if ref is not None and ref.given else ""
+    return not_found(view.refs, str(parsed), f"there is no artifact {shown(parsed.name)}{removed}")
+
+
+def _numbered(view: View, parsed: Selector, ref: NameRef) -> Found:
+    found = view.find_version(parsed.name, parsed.number)
+    if found is None:
+        gone = "was removed" if parsed.number <= ref.given else "does not exist yet"
+        raise not_found(
+            view.refs,
+            str(parsed),
+            f"version {parsed.number} of {parsed.name!r} {gone}",
+            hint=f"its newest is v{ref.newest}; `keepstone versions` lists them",
+        )
+    return found
+
+
+def _ref_of(refs: Mapping[str, bytes], name: str) -> NameRef | None:
+    value = refs.get(name)
     return None if value is None else read_name_ref(value, name)
 
 
-def _name_refs(state: State, prefix: str = "") -> list[tuple[str, NameRef]]:
+def _name_refs(refs: Mapping[str, bytes], prefix: str = "") -> list[tuple[str, NameRef]]:
     return [
         (name, read_name_ref(value, name))
-        for name, value in sorted(state.refs.items())
+        for name, value in sorted(refs.items())
         if name.startswith(prefix) and "@" not in name and not name.startswith(":")
     ]
 
 
-def not_found(state: State, selector: str, message: str, *, hint: str = "") -> ArtifactNotFoundError:
+def not_found(
+    refs: Mapping[str, bytes], selector: str, message: str, *, hint: str = ""
+) -> ArtifactNotFoundError:
     """Return the error that says what is missing, and what is spelled alike."""
     import difflib
 
     name = selector.partition("@")[0]
-    names = [known for known, ref in _name_refs(state) if ref.number]
+    names = [known for known, ref in _name_refs(refs) if ref.number]
     near = tuple(n for n in difflib.get_close_matches(name, names, n=3, cutoff=0.6) if n != name)
     if not hint:
         hint = f"did you mean {' or '.join(near)}?" if near else "`keepstone list` shows all names"

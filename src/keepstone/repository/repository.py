@@ -7,38 +7,32 @@ crash leaves garbage, never a broken artifact. Numbers are given by the commit t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from keepstone.blobs.footer import Entry
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import InvalidInputError, RefConflictError
-from keepstone.foundation.format import Form, Origin
-from keepstone.foundation.names import check_alias, check_name
-from keepstone.history.commit import Commit, Draft, RefChange
+from keepstone.foundation.errors import InvalidInputError, StorageError
+from keepstone.foundation.format import Origin
+from keepstone.foundation.names import check_alias, check_name, parse_selector
+from keepstone.history.commit import Commit, Draft
 from keepstone.history.state import State
+from keepstone.history.validate import Rule, StaleDraftError
 from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
 from keepstone.objects.serializer import Registry
 from keepstone.objects.standard import standard_registry
-from keepstone.repository.arguments import check_kind_of, check_message, check_metadata
-from keepstone.repository.naming import Naming, not_found
-from keepstone.repository.refs import (
-    VERSIONS,
-    AliasRef,
-    NameRef,
-    alias_ref,
-    check_kind,
-    read_name_ref,
-    text_of,
-    version_key,
-)
+from keepstone.repository.arguments import check_message, check_save, listed
+from keepstone.repository.naming import Naming, VersionGoneError
+from keepstone.repository.refs import read_name_ref
+from keepstone.repository.removal import remove_collection
 from keepstone.repository.sealer import Sealer
 from keepstone.repository.session import Session
+from keepstone.repository.sketch import ANY, Sketch
 from keepstone.repository.staging import Restage, Staging
 from keepstone.repository.version import Version
 
-ANY: Final = "any"
-"""`expected=ANY`: save whatever stands there now."""
-_RESTAGES_MAX: Final = 16
+if TYPE_CHECKING:
+    from keepstone.repository.transaction import Transaction
+
+RESTAGES_MAX: Final = 16
 _READ_BYTES: Final = 4 * 1024 * 1024
 
 S = TypeVar("S")
@@ -79,33 +73,103 @@ class Repository:
         See `Store.save`.
         """
         self.session.require_writable()
-        check_name(name)
         check_message(message)
-        check_metadata(metadata)
-        wanted = check_aliases(aliases)
-        origins = tuple(self._parent(parent) for parent in _listed(parents, "parents"))
-        facts = dict(metadata or {})
+        wanted = check_save(name, metadata, aliases)
+        origins = self.parents_of(parents, self.resolve)
+        for _ in range(RESTAGES_MAX):
+            staging = Staging(self.session)
+            version = self.stage_version(
+                staging, name, value, metadata=metadata, parents=origins, serializer=serializer
+            )
+            staging.settle()
+            try:
+                self.decide(
+                    lambda sketch, digest=version.digest_bytes: sketch.save(name, digest, wanted, expected),
+                    staging,
+                    message,
+                    lambda saved, sketch, version=version: sketch.settle(version, saved),
+                )
+            except Restage:
+                continue
+            return version
+        raise too_fast()
 
-        def stage(staging: Staging) -> tuple[Digest, int]:
-            return self.stage_artifact(
-                staging, value, metadata=facts, parents=origins, serializer=serializer
-            ), 0
+    def parents_of(
+        self, parents: Iterable[str | Version], resolve: Callable[[str], Version]
+    ) -> tuple[str, ...]:
+        """Return the digests of the versions that `parents` name."""
 
-        def build(staging: Staging, state: State, staged: tuple[Digest, int]) -> Draft | None:
-            old = state.refs.get(name)
-            ref = read_name_ref(old, name) if old is not None else NameRef("artifact")
-            check_kind(ref, name, "artifact")
-            _require_expected(name, ref, expected)
-            return self.version_draft(staging, state, ref, name, staged[0], wanted, message)
+        def digest_of(parent: str | Version) -> str:
+            if isinstance(parent, Version):
+                return parent.digest
+            if isinstance(parent, str) and parent.startswith("b3:"):  # pyright: ignore[reportUnnecessaryIsInstance]
+                return str(Digest.parse(parent))
+            return resolve(parent).digest
 
-        return self.made_version(name, self.commit_staged(stage, build))
+        return tuple(digest_of(parent) for parent in listed(parents, "parents"))
 
-    def _parent(self, parent: str | Version) -> str:
-        if isinstance(parent, Version):
-            return parent.digest
-        if isinstance(parent, str) and parent.startswith("b3:"):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return str(Digest.parse(parent))
-        return self.resolve(parent).digest
+    def stage_version(
+        self,
+        staging: Staging,
+        name: str,
+        value: object,
+        *,
+        metadata: Mapping[str, Any] | None,
+        parents: tuple[str, ...],
+        serializer: str | None,
+    ) -> Version:
+        """Stage a value; return the version that has no number yet."""
+        digest = self.stage_artifact(
+            staging, value, metadata=metadata, parents=parents, serializer=serializer
+        )
+        return self.staged_version(staging, name, digest)
+
+    def staged_version(self, staging: Staging, name: str, digest: Digest) -> Version:
+        """Return the version, without a number yet, of a manifest that was staged."""
+        manifest = decode_manifest(b"".join(staging.stream_blob(digest)))
+        return Version(self, name, None, digest, 0, manifest, staging=staging)
+
+    def decide(
+        self,
+        steps: Callable[[Sketch], S],
+        staging: Staging,
+        message: str,
+        then: Callable[[S, Sketch], object] | None = None,
+    ) -> S:
+        """Commit what `steps` make of the names; return what they returned.
+
+        They are taken again, on a new sketch, whenever others were first. Nothing is committed where they come to
+        nothing. `then` gets the sketch that counts, also where the commit stands and an error is raised all the same.
+
+        Raises:
+            Restage: what was staged relies on a pack that is not live any more.
+        """
+        taken: list[tuple[S, Sketch]] = []
+
+        def build(state: State) -> Draft | None:
+            sketch = Sketch(self.session, self.naming, state)
+            try:
+                taken[:] = [(steps(sketch), sketch)]
+            except VersionGoneError as error:
+                # Another thread has seen what comes after this state: build on that.
+                raise StaleDraftError(str(error), rule=Rule.REF, hint="try again") from error
+            return sketch.draft(staging, message)
+
+        try:
+            commit = self.session.log.append(build)
+        except Restage:
+            self.session.refresh()
+            raise
+        except StorageError as error:
+            if error.landed and then is not None:
+                then(*taken[0])
+            raise
+        if then is not None:
+            then(*taken[0])
+        self.session.refresh()
+        if commit is not None and commit.added:
+            self.sealer.merge_if_crowded()
+        return taken[0][0]
 
     def stage_artifact(
         self,
@@ -135,52 +199,6 @@ class Repository:
         )
         return staging.add_content([encode_manifest(manifest)])[0]
 
-    def version_draft(
-        self,
-        staging: Staging,
-        state: State,
-        ref: NameRef,
-        name: str,
-        digest: Digest,
-        aliases: tuple[str, ...],
-        message: str,
-    ) -> Draft | None:
-        """Return the commit that makes `digest` the newest version of `name`, which is at `ref`; None where it is.
-
-        Aliases move either way.
-        """
-        old = state.refs.get(name)
-        same = ref.newest > 0 and ref.digest == digest
-        number = ref.newest if same else ref.given + 1
-        changes: list[RefChange] = []
-        for alias in aliases:
-            target = alias_ref(name, alias)
-            moved = AliasRef(number, bytes(digest)).encoded()
-            if state.refs.get(target) != moved:
-                changes.append(RefChange(target, state.refs.get(target), moved))
-        if same and not changes:
-            return None
-        if same:
-            # Reached by a ref already: stating it is enough, nothing needs to be written again.
-            return Draft(message=message, refs=(*changes, RefChange(name, old, old)))
-        changes.append(RefChange(name, old, ref.at_version(number, bytes(digest)).encoded()))
-        stamp = self.session.clock.stamp()
-        entry = Entry(version_key(name, number), stamp, self.session.spool.writer, digest, Form.MANIFEST)
-        return staging.draft(state, message=message, refs=tuple(changes), entries=((VERSIONS, entry),))
-
-    def made_version(self, name: str, commit: Commit | None) -> Version:
-        """Return the version of `name` that `commit` made or confirmed; the newest one where there was no commit."""
-        version = self.naming.newest(name)
-        if commit is None:
-            return version
-        # Another process may have saved since: the version that this commit made is the one to return.
-        made = next(ref for ref in commit.refs if ref.name == name)
-        before = read_name_ref(made.old, name).given if made.old else 0
-        number = read_name_ref(made.new or b"", name).newest
-        found = version if version.number == number else self.naming.numbered(name, number)
-        found.created_new = number > before
-        return found
-
     def commit_staged(
         self,
         stage: Callable[[Staging], S],
@@ -189,11 +207,11 @@ class Repository:
         origin: Origin = Origin.SAVE,
     ) -> Commit | None:
         """Stage content, then commit what `build` makes of it; stage again if what it relied on was dropped."""
-        for _ in range(_RESTAGES_MAX):
+        for _ in range(RESTAGES_MAX):
             staging = Staging(self.session, origin)
-            staged = stage(staging)
-            staging.settle()
             try:
+                staged = stage(staging)
+                staging.settle()
                 commit = self.session.log.append(lambda state, s=staging, t=staged: build(s, state, t))
             except Restage:
                 self.session.refresh()
@@ -201,10 +219,7 @@ class Repository:
             self.session.refresh()
             self.sealer.merge_if_crowded()
             return commit
-        raise InvalidInputError(
-            "what this save relies on is dropped faster than it can be written",
-            hint="give garbage collection a longer minimum age",
-        )
+        raise too_fast()
 
     # ---- loading -----------------------------------------------------------------------------------------------------
 
@@ -216,9 +231,17 @@ class Repository:
         """Return the value of the version that `selector` means."""
         return self.resolve(selector).load(type, allow_pickle=allow_pickle)
 
-    def load_manifest(self, manifest: Manifest, type: Any, *, allow_pickle: bool = False) -> Any:  # noqa: A002
-        """Return the value that a manifest describes."""
-        read: Callable[[Part], bytes] = lambda part: self.session.read_blob(Digest(part.digest))  # noqa: E731
+    def load_manifest(
+        self,
+        manifest: Manifest,
+        type: Any,  # noqa: A002
+        *,
+        allow_pickle: bool = False,
+        stream: Callable[[Digest], Iterator[bytes]] | None = None,
+    ) -> Any:
+        """Return the value that a manifest describes; `stream` gives blobs that are not committed yet."""
+        source = stream or self.session.stream_blob
+        read: Callable[[Part], bytes] = lambda part: b"".join(source(Digest(part.digest)))  # noqa: E731
         return self.registry.load(manifest, read, type, allow_pickle=allow_pickle)
 
     def manifest(self, digest: Digest) -> Manifest:
@@ -229,65 +252,39 @@ class Repository:
 
     def alias(self, selector: str, alias: str, *, expected: str | None = ANY, message: str = "") -> Version:
         """Let `alias` mean the version that `selector` means now. See `Store.alias`."""
-        self.session.require_writable()
         check_alias(alias)
-        check_message(message)
-        found: list[Version] = []
-
-        def build(state: State) -> Draft | None:
-            version = self.naming.resolve_in(state, selector)
-            found[:] = [version]
-            target = alias_ref(version.name, alias)
-            old = state.refs.get(target)
-            self._require_alias(version.name, alias, old, expected)
-            moved = AliasRef(version.number, bytes(version.digest_bytes)).encoded()
-            if old == moved:
-                return None
-            stated = state.refs.get(version.name)
-            return Draft(
-                message=message, refs=(RefChange(target, old, moved), RefChange(version.name, stated, stated))
-            )
-
-        self.session.log.append(build)
-        self.session.refresh()
-        return found[0]
-
-    def _require_alias(self, name: str, alias: str, old: bytes | None, expected: str | None) -> None:
-        if expected == ANY:
-            return
-        found = self.naming.alias_target(name, alias, old)
-        wanted = None if expected is None else self.resolve(expected).digest
-        if (None if found is None else str(Digest(found.digest))) != wanted:
-            at = "absent" if found is None else f"v{found.number}"
-            raise RefConflictError(
-                f"alias {name}@{alias} is {at}, not {expected or 'absent'}",
-                name=alias_ref(name, alias),
-                expected=expected or "absent",
-                found=at,
-                hint="look at it again and decide anew",
-            )
+        found = self._take(lambda sketch: sketch.alias(selector, alias, expected), message)
+        return self.naming.version(found)
 
     def unalias(self, name: str, alias: str, *, message: str = "") -> None:
         """Remove an alias; the version stays."""
-        self.session.require_writable()
         check_name(name)
-        check_message(message)
-        target = alias_ref(name, check_alias(alias))
-
-        def build(state: State) -> Draft:
-            old = state.refs.get(target)
-            if old is None:
-                raise not_found(state, target, f"{name!r} has no alias {alias!r}")
-            return Draft(message=message, refs=(RefChange(target, old, None),))
-
-        self.session.log.append(build)
-        self.session.refresh()
+        check_alias(alias)
+        self._take(lambda sketch: sketch.unalias(name, alias), message)
 
     def remove(self, selector: str, *, message: str = "") -> tuple[str, ...]:
         """Remove one version (`name@…`), or a name with all its versions or keys; return what was removed."""
-        from keepstone.repository.removal import remove
+        self.session.require_writable()
+        check_message(message)
+        self.session.refresh()
+        name = parse_selector(selector).name
+        value = self.session.log.state.refs.get(name)
+        if selector == name and value is not None and read_name_ref(value, name).kind == "collection":
+            return remove_collection(self, name, message)
+        return self._take(lambda sketch: sketch.remove(selector), message)
 
-        return remove(self, selector, message)
+    def transaction(self, message: str = "") -> Transaction:
+        """Return a transaction. See `Store.transaction`."""
+        from keepstone.repository.transaction import Transaction
+
+        return Transaction(self, message)
+
+    def _take(self, step: Callable[[Sketch], S], message: str) -> S:
+        self.session.require_writable()
+        check_message(message)
+        # What others decided before this call counts, also where the step ends in an error.
+        self.session.refresh()
+        return self.decide(step, Staging(self.session), message)
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -319,28 +316,9 @@ class Repository:
                 yield commit
 
 
-def _require_expected(name: str, ref: NameRef, expected: str | None) -> None:
-    if expected == ANY:
-        return
-    if (expected or "nothing") != text_of(ref.digest if ref.number else b""):
-        raise RefConflictError(
-            f"{name!r} is at {text_of(ref.digest)}, not at {expected or 'nothing'}",
-            name=name,
-            expected=expected or "nothing",
-            found=text_of(ref.digest),
-            hint="load it again, and decide anew what to save",
-        )
-
-
-def check_aliases(aliases: Iterable[str]) -> tuple[str, ...]:
-    """Return the aliases that a save is given, each once and in order."""
-    return tuple(dict.fromkeys(check_alias(alias) for alias in _listed(aliases, "aliases")))
-
-
-def _listed(values: Iterable[Any], what: str) -> tuple[Any, ...]:
-    if isinstance(values, str):
-        raise InvalidInputError(
-            f"{what} is the text {values!r}, not a list", hint=f"write {what}=[{values!r}]"
-        )
-    check_kind_of(values, Iterable, what, "a list")
-    return tuple(values)
+def too_fast() -> InvalidInputError:
+    """Return the error of who has staged again and again."""
+    return InvalidInputError(
+        "what this save relies on is dropped faster than it can be written",
+        hint="give garbage collection a longer minimum age",
+    )

@@ -12,12 +12,13 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.journal import Row
+from keepstone.blobs.recipe import Piece
 from keepstone.blobs.spool import Spool
 from keepstone.foundation.clock import Clock
 from keepstone.foundation.digest import Digest
@@ -238,45 +239,21 @@ class Session:
         Raises:
             DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
         """
-        place, content = self._read_found(digest)
-        if content is not None:
-            yield content
-            return
-        from blake3 import blake3
+        return stream_pieces(digest, self.read_or_pieces)
 
-        hasher = blake3()
-        pieces = self.blobs.read_pieces(place, digest)
-        last: bytes = b""
-        for piece in pieces:
-            _, raw = self._read_found(piece.digest)
-            if raw is None:
-                raise DigestMismatchError(
-                    f"piece {piece.digest} of {digest} is not a plain blob",
-                    expected=str(piece.digest),
-                    actual="",
-                )
-            hasher.update(raw)
-            if last:
-                yield last
-            last = raw
-        actual = Digest(hasher.digest())
-        if actual != digest:
-            raise DigestMismatchError(
-                f"blob {digest} reads as {actual}",
-                expected=str(digest),
-                actual=str(actual),
-                hint="run `keepstone fsck`",
-            )
-        yield last
+    def read_or_pieces(self, digest: Digest) -> bytes | list[Piece]:
+        """Return a blob's content, or the pieces of a large one.
 
-    def _read_found(self, digest: Digest) -> tuple[Place, bytes | None]:
+        Raises:
+            BlobNotFoundError: no live pack holds it.
+        """
         while True:
             tip = self.log.state.number
             place = self.find_blob(digest)
-            if is_recipe(place):
-                return place, None
             try:
-                return place, self.blobs.read(place, digest)
+                if is_recipe(place):
+                    return self.blobs.read_pieces(place, digest)
+                return self.blobs.read(place, digest)
             except BlobNotFoundError:
                 # Packed anew in between: look it up again, as long as there is news.
                 self.refresh()
@@ -296,6 +273,43 @@ class Session:
         self.spool.close_files()
         self.storage.close()
         self._refreshed = -math.inf
+
+
+def stream_pieces(digest: Digest, read: Callable[[Digest], bytes | list[Piece]]) -> Iterator[bytes]:
+    """Yield the blob `digest` piece by piece; `read` gives verified content, or the pieces of a large blob.
+
+    Raises:
+        DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
+    """
+    found = read(digest)
+    if isinstance(found, bytes):
+        yield found
+        return
+    from blake3 import blake3
+
+    hasher = blake3()
+    last: bytes = b""
+    for piece in found:
+        raw = read(piece.digest)
+        if not isinstance(raw, bytes):
+            raise DigestMismatchError(
+                f"piece {piece.digest} of {digest} is not a plain blob",
+                expected=str(piece.digest),
+                actual="",
+            )
+        hasher.update(raw)
+        if last:
+            yield last
+        last = raw
+    actual = Digest(hasher.digest())
+    if actual != digest:
+        raise DigestMismatchError(
+            f"blob {digest} reads as {actual}",
+            expected=str(digest),
+            actual=str(actual),
+            hint="run `keepstone fsck`",
+        )
+    yield last
 
 
 def _host() -> str:

@@ -17,23 +17,24 @@ from keepstone.blobs.blobstore import Place, is_recipe
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import BlobNotFoundError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form
-from keepstone.history.commit import Draft, PackName
+from keepstone.history.commit import PackName
 from keepstone.history.state import State
 from keepstone.history.validate import read_horizon
 from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
-from keepstone.repository.arguments import check_message, check_metadata
+from keepstone.repository.arguments import check_message, check_save
 from keepstone.repository.leaves import LeafRow, Root, cut_leaves, encode_leaf
 from keepstone.repository.naming import not_found
-from keepstone.repository.refs import check_kind, read_name_ref
-from keepstone.repository.repository import check_aliases
+from keepstone.repository.refs import check_kind
+from keepstone.repository.repository import RESTAGES_MAX, too_fast
 from keepstone.repository.sealing import sealer_lock
 from keepstone.repository.session import Session
+from keepstone.repository.sketch import ANY, Saved, Sketch
 from keepstone.repository.sorted_rows import SortedRow, sorted_rows
 from keepstone.repository.staging import Restage, Staging
+from keepstone.repository.version import Version
 
 if TYPE_CHECKING:
     from keepstone.repository.repository import Repository
-    from keepstone.repository.version import Version
 
 
 def take_snapshot(
@@ -47,35 +48,42 @@ def take_snapshot(
     session = repository.session
     session.require_writable()
     check_message(message)
-    check_metadata(metadata)
-    wanted = check_aliases(aliases)
-    facts = dict(metadata or {})
+    wanted = check_save(name, metadata, aliases)
     # What lies in this process's journal is published as always, rather than copied into the snapshot's pack.
     repository.sealer.flush()
-    attempts = 0
+    session.refresh()
+    for attempt in range(RESTAGES_MAX):
+        staging = Staging(session)
+        try:
+            # Merging may drop a pack while a million keys are read. If it did, it is kept from doing so again.
+            with sealer_lock(session) if attempt else contextlib.nullcontext():
+                digest = _Content(session, name, staging).stage(dict(metadata or {}))
+                staging.settle()
+            version = repository.staged_version(staging, name, digest)
 
-    def stage(staging: Staging) -> Digest:
-        nonlocal attempts
-        attempts += 1
-        # Merging may drop a pack while a million keys are read. If it did, it is kept from doing so again.
-        with sealer_lock(session) if attempts > 1 else contextlib.nullcontext():
-            return _Content(session, name, staging).stage(facts)
+            def then(saved: Saved, sketch: Sketch, version: Version = version) -> None:
+                sketch.settle(version, saved)
 
-    def build(staging: Staging, state: State, digest: Digest) -> Draft | None:
-        old = state.refs.get(name)
-        ref = read_name_ref(old, name) if old is not None else None
-        if ref is not None:
-            check_kind(ref, name, "collection")
-        if ref is None or not ref.number:
-            raise not_found(
-                state,
-                name,
-                f"there is no collection {name!r} to take a snapshot of",
-                hint="it begins with the first item that is set",
-            )
-        return repository.version_draft(staging, state, ref, name, digest, wanted, message)
+            repository.decide(lambda sketch, d=digest: _save(sketch, name, d, wanted), staging, message, then)
+        except Restage:
+            session.refresh()
+            continue
+        return version
+    raise too_fast()
 
-    return repository.made_version(name, repository.commit_staged(stage, build))
+
+def _save(sketch: Sketch, name: str, digest: Digest, aliases: tuple[str, ...]) -> Saved:
+    ref = sketch.name_ref(name)
+    if ref is not None:
+        check_kind(ref, name, "collection")
+    if ref is None or not ref.number:
+        raise not_found(
+            sketch.refs,
+            name,
+            f"there is no collection {name!r} to take a snapshot of",
+            hint="it begins with the first item that is set",
+        )
+    return sketch.save(name, digest, aliases, ANY, "collection")
 
 
 class _Source(NamedTuple):

@@ -6,22 +6,28 @@ Memory stays within one pack whatever the content's size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
 from blake3 import blake3
 
-from keepstone.blobs.blobstore import is_recipe
+from keepstone.blobs.blobstore import PackPlace, Place, is_recipe
 from keepstone.blobs.footer import Entry
 from keepstone.blobs.pack import Pack, PackBuilder
-from keepstone.blobs.recipe import Piece, cut, encode_recipe
+from keepstone.blobs.recipe import Piece, cut, decode_recipe, encode_recipe
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import ObjectExistsError, StorageError
+from keepstone.foundation.errors import (
+    BlobNotFoundError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageError,
+)
 from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTES_TARGET, Kind, Origin
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
-from keepstone.repository.session import Session
+from keepstone.repository.session import Session, stream_pieces
 
 _INLINE_BLOBS_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
 """Leaves room for the footer and the entries of a commit's own pack [bytes]."""
@@ -41,6 +47,8 @@ class Staging:
         self._builder = PackBuilder(origin)
         self._written: list[PackRecord] = []
         self._written_digests: set[bytes] = set()
+        self._relied: dict[Digest, Place] = {}
+        """What the store had already, and where."""
         self._needs: set[PackName] = set()
 
     def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
@@ -52,6 +60,7 @@ class Staging:
         name = self._session.entries.pack_name(place) if place else None
         if name is not None and place is not None and place.kind == kind:
             self._needs.add(name)
+            self._relied[digest] = place
             return digest
         self._builder.add(digest, raw, kind)
         self._written_digests.add(bytes(digest))
@@ -139,6 +148,64 @@ class Staging:
         if self._builder.size > _INLINE_BLOBS_MAX:
             self._write()
 
+    def renewed(self) -> Staging:
+        """Return the same content, staged anew on the packs that are live now.
+
+        Raises:
+            StaleDraftError: what this relied on is gone for good.
+        """
+        fresh = Staging(self._session, self._origin)
+        fresh._builder = self._builder.copy()
+        fresh._written_digests = set(self._written_digests)
+        floor = self._session.log.state.floor
+        for record in self._written:
+            fresh._written.append(record if record.name.base >= floor else fresh._rewritten(record))
+        for digest, place in self._relied.items():
+            fresh._rely_again(digest, place)
+        fresh.settle()
+        return fresh
+
+    def _rewritten(self, record: PackRecord) -> PackRecord:
+        # The floor has passed its name, which can never be added any more: the same bytes under a new one.
+        renamed = msgspec.structs.replace(record, name=PackName(self._base, record.name.digest))
+        try:
+            _write(self._session, renamed, self._session.storage.read(record.name.key))
+        except ObjectNotFoundError as error:
+            raise _gone(f"pack {record.name}") from error
+        return renamed
+
+    def _rely_again(self, digest: Digest, place: Place) -> None:
+        found = self._session.entries.find_blob(digest)
+        name = self._session.entries.pack_name(found) if found else None
+        if found is not None and name is not None and found.kind == place.kind:
+            self._needs.add(name)
+            self._relied[digest] = found
+            return
+        blobs = self._session.blobs
+        try:
+            raw = blobs.read_frame(place, digest) if is_recipe(place) else blobs.read(place, digest)
+        except BlobNotFoundError as error:
+            raise _gone(f"blob {digest}") from error
+        self._builder.add(digest, raw, Kind(place.kind))
+
+    def stream_blob(self, digest: Digest) -> Iterator[bytes]:
+        """Yield a blob that was staged, or is in the store, piece by piece."""
+        return stream_pieces(digest, self._read_or_pieces)
+
+    def _read_or_pieces(self, digest: Digest) -> bytes | list[Piece]:
+        found = self._builder.read(digest)
+        if found is not None:
+            kind, raw = found
+            return decode_recipe(raw, where="a new pack") if kind == Kind.RECIPE else raw
+        blobs = self._session.blobs
+        if digest in self._written_digests:
+            for record in self._written:
+                pack = PackPlace(record.name.key, 0, record.size, record.footer_size)
+                place = blobs.find(pack, digest)
+                if place is not None:
+                    return blobs.read_pieces(place, digest) if is_recipe(place) else blobs.read(place, digest)
+        return self._session.read_or_pieces(digest)
+
     def draft(
         self,
         state: State,
@@ -146,8 +213,11 @@ class Staging:
         message: str = "",
         refs: tuple[RefChange, ...] = (),
         entries: tuple[tuple[str, Entry], ...] = (),
+        needs: Iterable[PackName] = (),
     ) -> Draft:
         """Return the commit of all that was staged, with `entries` (collection, entry), for `state`.
+
+        `needs` are further packs that it relies on.
 
         Raises:
             Restage: something that this relies on is not live any more.
@@ -158,25 +228,22 @@ class Staging:
         builder = self._builder.copy()
         for collection, entry in entries:
             builder.add_entry(collection, entry)
-        if builder.empty:
-            return Draft(
-                message=message, add=tuple(self._written), refs=refs, needs=tuple(sorted(self._needs))
-            )
-        pack = builder.finish()
-        if len(pack.data) > INLINE_BYTES_MAX:
-            # Many entries: they need a pack of their own.
-            apart = write_pack(self._session, pack, self._base)
-            return Draft(
-                message=message, add=(*self._written, apart), refs=refs, needs=tuple(sorted(self._needs))
-            )
-        return Draft(
+        draft = Draft(
             message=message,
             add=tuple(self._written),
-            inline=record_of(pack, state.length),
-            inline_bytes=pack.data,
             refs=refs,
-            needs=tuple(sorted(self._needs)),
+            needs=tuple(sorted(self._needs.union(needs))),
         )
+        if builder.empty:
+            return draft
+        pack = builder.finish()
+        record = record_of(pack, state.length)
+        if record.size > INLINE_BYTES_MAX:
+            # So many entries that they do not fit into the slot: a pack of their own, anew at every attempt.
+            return msgspec.structs.replace(
+                draft, add=(*draft.add, write_pack(self._session, pack, state.length))
+            )
+        return msgspec.structs.replace(draft, inline=record, inline_bytes=pack.data)
 
 
 def record_of(pack: Pack, base: int) -> PackRecord:
@@ -189,6 +256,14 @@ def record_of(pack: Pack, base: int) -> PackRecord:
         collections=pack.collections,
         stamp_max=pack.stamp_max,
         origin=int(pack.origin),
+    )
+
+
+def _gone(what: str) -> StaleDraftError:
+    return StaleDraftError(
+        f"{what}, which this relies on, was collected as garbage meanwhile",
+        rule=Rule.NEEDS,
+        hint="do it again",
     )
 
 
@@ -211,13 +286,17 @@ def packs_holding(session: Session, digests: Iterable[Digest]) -> set[PackName]:
 def write_pack(session: Session, pack: Pack, base: int) -> PackRecord:
     """Write a pack as an object of its own; one that is there already has the same bytes."""
     record = record_of(pack, base)
+    _write(session, record, pack.data)
+    return record
+
+
+def _write(session: Session, record: PackRecord, data: bytes) -> None:
     try:
-        session.storage.write_new(record.name.key, pack.data)
+        session.storage.write_new(record.name.key, data)
     except ObjectExistsError:
-        if session.storage.size(record.name.key) != len(pack.data):
+        if session.storage.size(record.name.key) != len(data):
             raise
     except StorageError as error:
-        # The pack was made, and not what it is for: no commit names it, so repeating the whole is right.
+        # The pack may stand, but not the commit that was asked for: whoever hears of this may do it again.
         error.landed = False
         raise
-    return record

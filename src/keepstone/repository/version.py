@@ -22,30 +22,69 @@ from keepstone.objects.trees import part_name, write_tree
 if TYPE_CHECKING:
     from keepstone.repository.collection import Collection
     from keepstone.repository.repository import Repository
+    from keepstone.repository.staging import Staging
 
 
 class Version:
-    """One immutable version; equal where name, number and digest are."""
+    """One immutable version; equal where name, number and digest are.
+
+    One that a transaction saved has no number before the transaction has ended; its value can be read.
+    """
 
     def __init__(
         self,
         repository: Repository,
         name: str,
-        number: int,
+        number: int | None,
         digest: Digest,
         created_ns: int,
         manifest: Manifest,
         *,
         created_new: bool = False,
+        staging: Staging | None = None,
     ) -> None:
         self._repository = repository
         self._manifest = manifest
         self._created_ns = created_ns
         self.name = name
-        self.number = number
+        self._number = number
         self._digest = digest
-        self.created_new = created_new
+        self._created_new = created_new
+        self._staging = staging
+        """Where its bytes are as long as it is not committed."""
+
+    def settle(self, number: int, created_ns: int, created_new: bool) -> None:
+        """Take the number that the commit gave."""
+        self._number, self._created_ns, self._created_new = number, created_ns, created_new
+        self._staging = None
+
+    def discard(self) -> None:
+        """Let go of what was staged: there was no commit."""
+        self._staging = None
+
+    @property
+    def number(self) -> int:
+        """Counts up for each name, and is never given again.
+
+        Raises:
+            InvalidInputError: it was saved in a transaction that has not ended, or ended without a commit.
+        """
+        return self._require_commit()
+
+    def _require_commit(self) -> int:
+        if self._number is None:
+            when = "has not ended yet" if self._staging else "ended without a commit"
+            raise InvalidInputError(
+                f"this version of {self.name!r} has no number: its transaction {when}",
+                hint="ask for it after the `with` block" if self._staging else "save it again",
+            )
+        return self._number
+
+    @property
+    def created_new(self) -> bool:
         """Whether the save that returned this made it; False where it equals the newest version."""
+        self._require_commit()
+        return self._created_new
 
     @property
     def digest(self) -> str:
@@ -65,6 +104,7 @@ class Version:
     @property
     def created(self) -> datetime.datetime:
         """When it was saved, in UTC; by the clock of who saved it."""
+        self._require_commit()
         return datetime.datetime.fromtimestamp(self._created_ns / 1e9, datetime.UTC)
 
     @property
@@ -108,15 +148,21 @@ class Version:
         return self._manifest.serializer
 
     def __repr__(self) -> str:
-        return f"<Version {self.selector} {self.digest[:11]}… {self.size_bytes:,} bytes>"
+        number = "?" if self._number is None else self._number
+        return f"<Version {self.name}@v{number} {self.digest[:11]}… {self.size_bytes:,} bytes>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return (self.name, self.number, self._digest) == (other.name, other.number, other._digest)
+        return (self.name, self._number, self._digest) == (other.name, other._number, other._digest)
 
     def __hash__(self) -> int:
-        return hash((self.name, self.number, self._digest))
+        # Without the number, which one that a transaction saved gets later.
+        return hash((self.name, self._digest))
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._require_commit()
+        return self.__dict__
 
     def load(self, type: Any = None, *, allow_pickle: bool = False) -> Any:  # noqa: A002
         """Return the value, a fresh copy; `type` builds a dataclass, Struct, pydantic or attrs instance of it.
@@ -126,7 +172,15 @@ class Version:
         """
         if self.is_snapshot:
             return dict(self.items(type))
-        return self._repository.load_manifest(self._manifest, type, allow_pickle=allow_pickle)
+        return self._repository.load_manifest(
+            self._manifest, type, allow_pickle=allow_pickle, stream=self._stream
+        )
+
+    def _stream(self, digest: Digest) -> Iterator[bytes]:
+        if self._staging is not None:
+            return self._staging.stream_blob(digest)
+        self._require_commit()
+        return self._repository.session.stream_blob(digest)
 
     def chunks(self, path: str = "") -> Iterator[bytes]:
         """Yield the bytes of one part, piece by piece; of the only one where `path` is empty.
@@ -134,7 +188,7 @@ class Version:
         Raises:
             ArtifactNotFoundError: there is no such part.
         """
-        return self._repository.session.stream_blob(Digest(self._part(path).digest))
+        return self._stream(Digest(self._part(path).digest))
 
     def open(self, path: str = "") -> IO[bytes]:
         """Return one part as a readable, seekable file; the only one where `path` is empty.
@@ -187,6 +241,5 @@ class Version:
             CorruptionError: a part is damaged; nothing is left at `target`.
         """
         self._require_parts()
-        session = self._repository.session
-        write_tree(self._manifest, lambda part: session.stream_blob(Digest(part.digest)), target)
+        write_tree(self._manifest, lambda part: self._stream(Digest(part.digest)), target)
         return os.fspath(target)

@@ -1,0 +1,91 @@
+"""Two who change the same names at once: each verb decides on what the other one did, however late it sees it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.storage.faulty_calls import FaultyCalls
+
+import keepstone
+from keepstone import Store
+
+
+@pytest.fixture
+def other(store: Store, folder: Path, tmp_path: Path) -> Iterator[Store]:
+    """The same store through another door: a session that shares nothing with the first."""
+    (tmp_path / "door").symlink_to(folder)
+    with keepstone.open(tmp_path / "door") as opened:
+        assert opened.repository is not store.repository
+        yield opened
+
+
+def before_the_slot_is_taken(
+    store: Store, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let `work` happen once, after the next commit of `store` was drafted and before it takes its slot."""
+    calls = store.repository.session.calls
+    real = calls.link_open
+
+    def link_open(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr(calls, "link_open", real)
+        work()
+        real(*args, **options)
+
+    monkeypatch.setattr(calls, "link_open", link_open)
+
+
+def test_what_another_saved_just_now_can_be_given_an_alias(store: Store, other: Store) -> None:
+    other.save("a", 1)
+    store.alias("a", "prod")
+    other.save("b", 1, aliases=["prod"])
+    store.unalias("b", "prod")
+
+    assert (other.aliases("a"), other.aliases("b")) == ({"prod": 1}, {})
+
+
+def test_an_alias_never_means_a_version_that_is_removed_meanwhile(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save("a", 1)
+    store.save("a", 2)
+    other.resolve("a")
+    before_the_slot_is_taken(store, lambda: other.remove("a@v1"), monkeypatch)
+    with pytest.raises(keepstone.ArtifactNotFoundError, match="version 1 of 'a' was removed"):
+        store.alias("a@v1", "old")
+
+    assert store.aliases("a") == {}
+    assert store.fsck().ok
+
+
+def test_removing_a_name_takes_along_what_is_saved_meanwhile(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save("a", 1)
+    before_the_slot_is_taken(store, lambda: other.save("a", 2), monkeypatch)
+
+    assert store.remove("a") == ("a@v2", "a@v1")
+    assert other.save("a", 3).number == 3
+    assert [version.number for version in store.versions("a")] == [3]
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_an_error_says_landed_only_where_the_save_has_happened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    calls = FaultyCalls(only=("fsync",))
+    monkeypatch.setattr("keepstone.storage.local.Calls", lambda: calls)
+    with keepstone.open(folder) as store:
+        store.save("a", 1)
+        calls._count, calls._fail_at, calls._error = 0, nth, errno.EIO  # pyright: ignore[reportPrivateUsage]
+        landed = True
+        try:
+            store.save("a", os.urandom(400_000))
+        except keepstone.StorageError as error:
+            landed = error.landed
+        calls._fail_at = 0  # pyright: ignore[reportPrivateUsage]
+        assert landed == store.exists("a@v2")
