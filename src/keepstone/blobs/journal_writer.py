@@ -61,7 +61,11 @@ class Journal(JournalFile):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
             lock = open_locked(calls, born, flags, dir_fd=folder_descriptor)
             if lock is None:
-                raise StorageBusyError(f"cannot lock the new journal {folder / born}", path=str(path))
+                raise StorageBusyError(
+                    f"cannot lock the new journal {folder / born}",
+                    path=str(path),
+                    hint="another process clears away what a crash left; run the same again",
+                )
             write_all(calls, lock.descriptor, data)
             calls.fsync(lock.descriptor)
             opened.append(reader := calls.open(born, platform.OPEN_READ, dir_fd=folder_descriptor))
