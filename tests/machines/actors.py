@@ -15,7 +15,7 @@ from tests.machines.model import VALUES, Operation, Raised, word_of
 
 import keepstone
 from keepstone.api import Store
-from keepstone.foundation.errors import KeepstoneError
+from keepstone.foundation.errors import KeepstoneError, StorageFullError
 from keepstone.repository.merging import merge
 
 ANSWER_SECONDS_MAX = 60
@@ -58,6 +58,29 @@ def _merge(store: Store) -> None:
     merge(store.repository.session, packs_min=2)
 
 
+def _snapshot(store: Store, name: str) -> tuple[int, bool]:
+    version = store.collection(name).snapshot()
+    return version.number, version.created_new
+
+
+def _read_snapshot(store: Store, name: str, number: int | None) -> dict[str, Any]:
+    return dict(store.collection(f"{name}@latest" if number is None else f"{name}@v{number}"))
+
+
+def _transact(
+    store: Store, saves: tuple[tuple[str, str], ...], alias: str | None, fails: bool
+) -> tuple[int, ...]:
+    with store.transaction() as change:
+        versions = [change.save(name, VALUES[word]) for name, word in saves]
+        for name in dict.fromkeys(name for name, _ in saves if alias):
+            change.alias(name, str(alias))
+        for name, word in dict(saves).items():
+            assert word_of(change.load(name)) == word
+        if fails:
+            raise StorageFullError("what a program does in the block may fail")
+    return tuple(version.number for version in versions)
+
+
 _PERFORM: dict[str, Callable[..., Any]] = {
     "save": _save,
     "load": _load,
@@ -78,6 +101,10 @@ _PERFORM: dict[str, Callable[..., Any]] = {
     "missing": lambda store, name, keys: list(store.collection(name).missing(keys)),
     "clear": lambda store, name: store.collection(name).clear(),
     "remove_collection": Store.remove,
+    "snapshot": _snapshot,
+    "read_snapshot": _read_snapshot,
+    "remove_snapshot": lambda store, name, number: store.remove(f"{name}@v{number}"),
+    "transact": _transact,
     "flush": Store.flush,
     "recover": _recover,
     "merge": _merge,
@@ -95,7 +122,10 @@ def content(store: Store) -> dict[str, Any]:
             name: ([(v.number, v.digest) for v in store.versions(name)], store.aliases(name))
             for name in artifacts
         },
-        "collections": {name: dict(store.collection(name)) for name in sorted(set(names) - set(artifacts))},
+        "collections": {
+            name: (dict(store.collection(name)), [v.number for v in store.versions(name)])
+            for name in sorted(set(names) - set(artifacts))
+        },
     }
 
 

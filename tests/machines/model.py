@@ -69,6 +69,18 @@ class Artifact:
         return max(self.versions, default=0)
 
 
+class Snapshots:
+    """The versions of one collection."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.contents: dict[int, dict[str, Any]] = {}
+
+    @property
+    def newest(self) -> int:
+        return max(self.contents, default=0)
+
+
 class Model:
     """What a store holds."""
 
@@ -78,6 +90,7 @@ class Model:
         self.collections: dict[str, dict[str, Any]] = {}
         self.existing: set[str] = set()
         """Collections that are there; one without items among them."""
+        self.snapshots: dict[str, Snapshots] = {}
 
     def copy(self) -> Model:
         """Return a model that goes its own way."""
@@ -85,6 +98,7 @@ class Model:
         other.artifacts = copy.deepcopy(self.artifacts)
         other.collections = {name: dict(items) for name, items in self.collections.items()}
         other.existing = set(self.existing)
+        other.snapshots = copy.deepcopy(self.snapshots)
         return other
 
     def with_collection_for(self, operation: Operation) -> Model:
@@ -107,7 +121,10 @@ class Model:
                 for name, artifact in sorted(self.artifacts.items())
                 if artifact.versions
             },
-            "collections": {name: self.collections.get(name, {}) for name in sorted(self.existing)},
+            "collections": {
+                name: (self.collections.get(name, {}), self._snapshots(name))
+                for name in sorted(self.existing)
+            },
         }
 
     # ---- artifacts -----------------------------------------------------------------------------------
@@ -246,7 +263,45 @@ class Model:
             return NOT_FOUND
         self.existing.discard(name)
         self.collections[name] = {}
-        return (name,)
+        gone = self._snapshots(name)
+        self.snapshots.setdefault(name, Snapshots()).contents = {}
+        return (name, *(f"{name}@v{number}" for number in gone))
+
+    # ---- snapshots -----------------------------------------------------------------------------------
+
+    def _snapshots(self, name: str) -> list[int]:
+        return sorted(self.snapshots.get(name, Snapshots()).contents, reverse=True)
+
+    def snapshot(self, name: str) -> Any:
+        if name not in self.existing:
+            return NOT_FOUND
+        kept = self.snapshots.setdefault(name, Snapshots())
+        items = dict(self.collections.get(name, {}))
+        if kept.contents.get(kept.newest) == items:
+            return kept.newest, False
+        kept.last += 1
+        kept.contents[kept.last] = items
+        return kept.last, True
+
+    def read_snapshot(self, name: str, number: int | None) -> Any:
+        kept = self.snapshots.get(name, Snapshots())
+        return kept.contents.get(kept.newest if number is None else number, NOT_FOUND)
+
+    def remove_snapshot(self, name: str, number: int) -> Any:
+        if number not in self._snapshots(name):
+            return NOT_FOUND
+        del self.snapshots[name].contents[number]
+        return (f"{name}@v{number}",)
+
+    # ---- several at once -----------------------------------------------------------------------------
+
+    def transact(self, saves: tuple[tuple[str, str], ...], alias: str | None, fails: bool) -> Any:
+        if fails:
+            return Raised("StorageFullError")
+        numbers = tuple(self.save(name, word, (), "any")[0] for name, word in saves)
+        for name in dict.fromkeys(name for name, _ in saves if alias):
+            self.alias(name, str(alias), "any")
+        return numbers
 
     # ---- what changes nothing ------------------------------------------------------------------------
 
