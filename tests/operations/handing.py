@@ -11,7 +11,8 @@ import keepstone
 from keepstone.foundation.digest import Digest
 
 LARGE = random.Random(7).randbytes(3 * 1024 * 1024 + 17)
-SELECTORS = ("text", "json", "large", "folder", "turns@old", "turns@new", "copies/of large")
+SELECTORS = ("text", "json", "large", "folder", "turns@old", "turns@new", "copies/of large", "answers")
+ANSWERS = {f"q{i}": {"answer": i, "why": f"because of {i}" * 5} for i in range(2_000)}
 
 
 def fill(root: Path, scratch: Path) -> None:
@@ -30,6 +31,14 @@ def fill(root: Path, scratch: Path) -> None:
         store.save("turns", "first", aliases=["old"])
         store.save("turns", "second", aliases=["new"])
         store.save("turns", "third")
+        answers = store.collection("answers", durability="process")
+        answers.update(ANSWERS)
+        # In a pack of journals, in a commit of its own, made of parts, still in a journal, replaced since.
+        answers.flush()
+        answers["large"] = LARGE * 3
+        answers["file"] = folder / "plain.txt"
+        answers["late"] = b"late"
+        answers["q7"] = "another answer"
         # A name that a lock has to quote, and content that is there already.
         store.save("copies/of large", LARGE)
 
@@ -40,6 +49,7 @@ def fill_small(root: Path) -> None:
         store.save("a", {"x": list(range(30))})
         store.save("b", random.Random(3).randbytes(700), metadata={"n": 1})
         store.save("b", "second " * 40, aliases=["prod"])
+        store.collection("c").update({"k": "v", "list": [1, 2, 3], "bytes": b"\0" * 20})
 
 
 def content_of(store: keepstone.Store | keepstone.Locked, selectors: dict[str, str]) -> dict[str, Any]:
@@ -47,6 +57,13 @@ def content_of(store: keepstone.Store | keepstone.Locked, selectors: dict[str, s
     found: dict[str, Any] = {}
     for label, selector in selectors.items():
         version = store.resolve(selector)
+        if version.is_snapshot:
+            items = store.collection(selector)
+            found[label] = (
+                version.digest,
+                {key: (items.digest_of(key), value) for key, value in items.items()},
+            )
+            continue
         parts = [(p.path, p.mode, str(Digest.of_chunks(version.chunks(p.path)))) for p in version.parts]
         found[label] = (version.digest, dict(version.metadata), parts)
     return found

@@ -16,16 +16,17 @@ from tests.storage.faulty_calls import FaultyCalls
 import keepstone
 from keepstone import KeepstoneError, StorageError
 from keepstone.operations.bundle import bundle
+from keepstone.operations.lock import parse_lock
 from keepstone.operations.pins import pin
 from keepstone.operations.restore import restore
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.repository import Repository
 from keepstone.storage.local import LocalStorage
 
-NAMES: Final = {"a": "a@v1", "b": "b@prod"}
+NAMES: Final = {"a": "a@v1", "b": "b@prod", "c": "c@latest"}
 WAYS: Final = list(itertools.product((errno.EIO, errno.ENOSPC), (False, True), (False, True)))
 """(error, for ever, the call is made and its answer lost)."""
-EVERYDAY_STRIDE: Final = 9
+EVERYDAY_STRIDE: Final = 29
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill_small(folder / "store")
     with keepstone.open(folder / "store") as store:
         store.pin(["a"], folder / "x.lock")
-        store.pin(["a", "b@prod"], folder / "whole.lock")
+        store.pin(["a", "b@prod", "c"], folder / "whole.lock")
         store.bundle(folder / "whole.lock", folder / "whole.bundle")
     return folder
 
@@ -45,7 +46,7 @@ def attempts(
 ) -> Iterator[tuple[Path, KeepstoneError | None, FaultyCalls]]:
     """Let the k-th call of `act` fail, for every k and in every way; yield where, what was raised, and the calls."""
     for way, (error, forever, after) in enumerate(WAYS):
-        for k in range(1 if long else 1 + way % EVERYDAY_STRIDE, 2000, 1 if long else EVERYDAY_STRIDE):
+        for k in range(1 if long else 1 + 3 * way, 2000, 1 if long else EVERYDAY_STRIDE):
             place = tmp_path / f"{way}-{k}"
             shutil.copytree(original, place)
             # Fails from the k-th call of `act` on, not of opening.
@@ -92,7 +93,7 @@ def test_a_pin_whose_calls_fail_leaves_the_old_lock_or_the_new_one(
     count = 0
 
     def act(repository: Repository, place: Path) -> None:
-        pin(repository, ["a", "b@prod"], place / "x.lock")
+        pin(repository, ["a", "b@prod", "c"], place / "x.lock")
 
     for place, raised, calls in attempts(original, tmp_path, long, act, "store"):
         count += 1
@@ -105,12 +106,13 @@ def test_a_pin_whose_calls_fail_leaves_the_old_lock_or_the_new_one(
         with keepstone.open(place / "store") as store:
             protected = [p.names for p in store.pins() if p.path == str(place / "x.lock")]
             # What the file names is protected, whatever happened; and once more is enough.
-            assert keepstone.locked(place / "x.lock").lock.names in protected
-            store.pin(["a", "b@prod"], place / "x.lock")
+            assert parse_lock(text, where="x.lock").names in protected
+            store.pin(["a", "b@prod", "c"], place / "x.lock")
             assert (place / "x.lock").read_bytes() == whole
-            assert keepstone.locked(place / "x.lock").load("b") == "second " * 40
+            with keepstone.locked(place / "x.lock") as locked:
+                assert locked.load("b") == "second " * 40
             assert store.fsck().ok
-    assert count > 20
+    assert count > 8
 
 
 def test_a_restore_whose_calls_fail_changes_nothing_or_all(
@@ -129,14 +131,14 @@ def test_a_restore_whose_calls_fail_changes_nothing_or_all(
             check_error(raised, calls)
         with keepstone.open(place / "new") as store:
             names = store.names()
-            assert names in ([], ["a", "b"])
+            assert names in ([], ["a", "b", "c"])
             if raised is None or getattr(raised, "landed", False):
                 assert names
             again = store.restore(place / "whole.bundle")
             assert (again.commit is None) == bool(names)
-            assert content_of(store, {"a": "a", "b": "b"}) == wanted
+            assert content_of(store, {"a": "a", "b": "b", "c": "c@latest"}) == wanted
             assert store.fsck(read_data=True).ok
-    assert count > 20
+    assert count > 8
 
 
 def test_a_bundle_whose_calls_fail_is_absent_or_whole(original: Path, tmp_path: Path, long: bool) -> None:
@@ -156,4 +158,4 @@ def test_a_bundle_whose_calls_fail_is_absent_or_whole(original: Path, tmp_path: 
         else:
             assert raised is not None
             assert not getattr(raised, "landed", False)
-    assert count > 10
+    assert count > 8

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepstone import ArtifactNotFoundError, Digest, InvalidInputError, MalformedError, UnsupportedFormatError
@@ -55,6 +55,7 @@ def test_it_is_one_line_a_name_sorted_without_spaces_in_a_field() -> None:
     assert parsed(TEXT) == LOCK
 
 
+@settings(max_examples=25)
 @given(
     st.lists(
         st.builds(

@@ -238,3 +238,46 @@ def test_damage_is_an_error_that_names_the_version(
         found.load("large")
 
     assert str(raised.value).startswith(f"{version.selector} cannot be read whole: ")
+
+
+# ---- collections ---------------------------------------------------------------------------------------------------
+
+
+def test_a_collection_is_pinned_as_the_snapshot_of_now(store: keepstone.Store, path: Path) -> None:
+    answers = store.collection("answers")
+    answers.update({"q1": 1, "q2": 2})
+    assert [n.selector for n in store.pin(["answers"], path).lock.names] == ["answers@v1"]
+    before = path.read_bytes()
+    # Unchanged, so it is the snapshot that it was.
+    store.pin(["answers"], path)
+    assert path.read_bytes() == before
+    answers["q1"] = "changed"
+    with keepstone.locked(path) as locked:
+        assert dict(locked.collection("answers")) == {"q1": 1, "q2": 2}
+        assert locked.load("answers") == {"q1": 1, "q2": 2}
+        with pytest.raises(InvalidInputError, match="cannot be changed"):
+            locked.collection("answers")["q1"] = 2
+        store.remove("answers")
+        assert dict(locked.collection("answers")) == {"q1": 1, "q2": 2}
+    assert "collection" in before.decode()
+
+
+def test_an_artifact_is_no_collection_in_a_lock_either(store: keepstone.Store, path: Path) -> None:
+    store.pin(["a"], path)
+    with keepstone.locked(path) as locked, pytest.raises(keepstone.KindError):
+        locked.collection("a")
+
+
+def test_where_it_can_only_be_read_a_collection_needs_a_snapshot_of_what_it_holds(
+    store: keepstone.Store, path: Path
+) -> None:
+    store.collection("answers").update({"q1": 1})
+    with keepstone.open(store.location, mode="r") as reader:
+        with pytest.raises(keepstone.StoragePermissionError, match="has changed since its newest snapshot"):
+            reader.pin(["answers"], path)
+        store.collection("answers").snapshot()
+        assert [n.selector for n in reader.pin(["answers"], path).lock.names] == ["answers@v1"]
+        store.collection("answers")["q2"] = 2
+        with pytest.raises(keepstone.StoragePermissionError):
+            reader.pin(["answers"], path)
+        assert not reader.pin(["answers@latest"], path).protected

@@ -1,7 +1,8 @@
 """The stored closure: all blobs that reading one version needs, down to the last piece.
 
-Layer: operations. Follows how things are stored: version → manifest → parts → pieces; `parents` are lineage and are
-not followed. Copying, verifying and bundling walk it; so does whoever wants to know what must not be removed.
+Layer: operations. Follows how things are stored: version → manifest → parts → pieces, and of a snapshot root → leaves →
+values, which may be manifests themselves. `parents` are lineage and are not followed. Copying, verifying and bundling
+walk it; so does whoever wants to know what must not be removed.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from keepstone.foundation.errors import (
     MalformedError,
     UnsupportedFormatError,
 )
-from keepstone.foundation.format import Kind
+from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form, Kind
 from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.lock import LockedName
 from keepstone.repository.entries import pack_place
+from keepstone.repository.leaves import LeafRow, decode_leaf
 from keepstone.repository.session import Session
 from keepstone.storage.base import ReadsRanges
 
@@ -228,14 +230,32 @@ def contents(blobs: PackBlobs, line: LockedName) -> Iterator[Content]:
             hint=_ELSEWHERE,
         ) from error
     yield root
-    yield from contents_of_manifest(blobs, blobs.whole(root))
+    manifest = decode_manifest(blobs.whole(root))
+    for part in _located(blobs, [Digest(part.digest) for part in manifest.parts]):
+        yield part
+        if manifest.serializer == SNAPSHOT_SERIALIZER:
+            yield from _contents_of_leaf(blobs, blobs.whole(part), line.selector)
 
 
-def contents_of_manifest(blobs: PackBlobs, manifest: bytes) -> Iterator[Content]:
-    """Yield the blobs of a manifest's parts."""
-    digests = [Digest(part.digest) for part in decode_manifest(manifest).parts]
+def _contents_of_leaf(blobs: PackBlobs, leaf: bytes, selector: str) -> Iterator[Content]:
+    rows = list(decode_leaf(leaf, where=selector).rows())
+    for row, value in zip(rows, _located(blobs, [row.digest for row in rows]), strict=True):
+        yield value
+        if row.form == Form.MANIFEST:
+            manifest = decode_manifest(blobs.whole(value))
+            yield from _located(blobs, [Digest(part.digest) for part in manifest.parts])
+
+
+def _located(blobs: PackBlobs, digests: Sequence[Digest]) -> list[Content]:
     places = blobs.locate(digests)
-    return (Content(digest, places[digest]) for digest in digests)
+    return [Content(digest, places[digest]) for digest in digests]
+
+
+def items(blobs: PackBlobs, line: LockedName) -> Iterator[LeafRow]:
+    """Yield key, digest and form of all items of a collection that a lock names, sorted by key."""
+    (root,) = _located(blobs, [line.digest])
+    for leaf in _located(blobs, [Digest(part.digest) for part in decode_manifest(blobs.whole(root)).parts]):
+        yield from decode_leaf(blobs.whole(leaf), where=line.selector).rows()
 
 
 @contextmanager

@@ -15,11 +15,20 @@ from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.closure import naming
 from keepstone.operations.lock import Lock, LockedName, read_lock
 from keepstone.operations.restore import named_store
+from keepstone.repository.collection import Collection
+from keepstone.repository.frozen import FrozenCollection, SnapshotItems, snapshot_items
 from keepstone.repository.opening import close_repository, open_repository
-from keepstone.repository.refs import VERSIONS, version_key
+from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.version import Version
 from keepstone.storage.locate import locate
+
+
+class _LockedItems(SnapshotItems):
+    """A snapshot that is known by its digest: its number is that of another store."""
+
+    def reduced(self) -> tuple[Any, ...]:
+        return (f"{self._version.name}@{self._version.digest}",)
 
 
 class Locked:
@@ -95,15 +104,26 @@ class Locked:
         with naming(version.selector):
             return version.load(type, allow_pickle=allow_pickle)
 
+    def collection(self, selector: str, *, type: Any = None) -> Collection[Any]:  # noqa: A002
+        """Return a collection as it was when it was pinned, to be read only; see `Store.collection`.
+
+        Raises:
+            KindError: the lock names an artifact.
+            ArtifactNotFoundError, CorruptionError: as `resolve`.
+        """
+        version = self.resolve(selector)
+        snapshot_items(self._repository, version)
+        return FrozenCollection(
+            self._repository, version.name, type, _LockedItems(self._repository.session, version)
+        )
+
     def _created(self, line: LockedName) -> int:
         """Return the stamp of a version of that name with these bytes; 0 where the store has only the bytes."""
         session = self._repository.session
         last = 0
         value = session.log.state.refs.get(line.name)
         if value is not None:
-            from keepstone.repository.refs import read_name_ref
-
-            last = read_name_ref(value, line.name).last
+            last = read_name_ref(value, line.name).given
         for number in (line.number, *range(last, 0, -1)):
             row = session.peek(VERSIONS, version_key(line.name, number))
             if row is not None and row.digest == line.digest:

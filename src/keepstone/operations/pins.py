@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -17,12 +17,15 @@ from msgspec import Meta
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.encoding import decode, encode
 from keepstone.foundation.errors import (
+    ArtifactNotFoundError,
     ConflictError,
     InvalidInputError,
     KeepstoneError,
     NotFoundError,
+    StoragePermissionError,
 )
 from keepstone.foundation.format import LOCK_BYTES_MAX
+from keepstone.foundation.names import parse_selector
 from keepstone.history.commit import Draft, RefChange
 from keepstone.history.state import State
 from keepstone.operations.lock import (
@@ -35,8 +38,10 @@ from keepstone.operations.lock import (
     parse_lock,
     read_lock_text,
 )
-from keepstone.repository.naming import Published
-from keepstone.repository.refs import VERSIONS, version_key
+from keepstone.repository.collection import Collection
+from keepstone.repository.frozen import SnapshotItems
+from keepstone.repository.naming import Published, VersionGoneError
+from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Restage, Staging
@@ -87,7 +92,7 @@ def pin(
 ) -> Pinned:
     """Write the lock file of what `selectors` mean now, and protect it. See `Store.pin`."""
     session, target = repository.session, os.fspath(path)
-    wanted = _selected(selectors)
+    wanted = [_frozen(repository, selector) for selector in _selected(selectors)]
     old = _present_text(session, target)
     if remotes is None:
         remotes = _remotes_of(old, target)
@@ -148,8 +153,41 @@ def _resolved(
 
 
 def _line(repository: Repository, state: State, selector: str) -> LockedName:
-    found = repository.naming.find_in(Published(repository.session, state), selector)
-    return LockedName(found.name, found.number, found.digest, "artifact")
+    try:
+        found = repository.naming.find_in(Published(repository.session, state), selector)
+    except VersionGoneError as error:
+        # Removed since this state: look again.
+        raise Restage from error
+    kind = read_name_ref(state.refs[found.name], found.name).kind
+    return LockedName(found.name, found.number, found.digest, kind)
+
+
+def _frozen(repository: Repository, selector: str) -> str:
+    """Return a selector of a version: of a collection as it is now, the snapshot that holds just that.
+
+    Raises:
+        StoragePermissionError: it needs a new snapshot, and the store can only be read.
+    """
+    name = parse_selector(selector).name
+    if name != selector or repository.naming.kind_of(name) != "collection":
+        return selector
+    if repository.session.writable:
+        return Collection[Any](repository, name, None, "disk").snapshot(message="pin").selector
+    try:
+        version = repository.naming.newest(name)
+        frozen = SnapshotItems(repository.session, version)
+        live = Collection[Any](repository, name, None, "disk")
+        same = all(row.key in live and live.digest_of(row.key) == row.digest for row in frozen.rows())
+        if same and len(live) == frozen.count():
+            return version.selector
+    except ArtifactNotFoundError:
+        # It has no snapshot.
+        pass
+    raise StoragePermissionError(
+        f"collection {name!r} has changed since its newest snapshot, and this store can only be read",
+        path=repository.session.storage.location,
+        hint=f"pin a snapshot that it has, such as {name}@latest, or pin where the store can be written",
+    )
 
 
 def _draft(session: Session, staging: Staging, state: State, lock: Lock, digest: Digest) -> Draft | None:

@@ -7,29 +7,35 @@ leaves only packs that nothing refers to, and the next one uses them.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from keepstone.blobs.footer import Entry
+from keepstone.blobs.pack import PackBuilder
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import StoreNotFoundError
 from keepstone.foundation.format import Form, Origin
 from keepstone.history.commit import Draft, RefChange
 from keepstone.history.state import State
 from keepstone.operations.bundle import Bundle, is_bundle
-from keepstone.operations.closure import PackBlobs, blobs_of, naming
+from keepstone.operations.closure import PackBlobs, blobs_of, items, naming
 from keepstone.operations.copying import copy_closures, take_over_leftovers
 from keepstone.operations.lock import Lock, LockedName, read_lock
+from keepstone.repository.leaves import LeafRow
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, NameRef, check_kind, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
-from keepstone.repository.staging import Staging
+from keepstone.repository.staging import Restage, Staging, write_pack
 from keepstone.storage.calls import Calls
 from keepstone.storage.locate import is_url, locate
+
+_ENTRIES_TOGETHER: Final = 50_000
 
 
 class Restored(NamedTuple):
@@ -131,14 +137,19 @@ def _restore(repository: Repository, names: Sequence[LockedName], source: OpenSo
     session = repository.session
     restored: list[Restored] = []
 
-    def stage(staging: Staging) -> None:
+    def stage(staging: Staging) -> frozenset[str]:
         take_over_leftovers(session, staging, source.blobs, names)
         copy_closures(source.blobs, names, staging)
+        fresh = _fresh_collections(session, names)
+        for line in fresh:
+            with naming(line.selector):
+                _stage_items(session, staging, source.blobs, line)
         if source.bundle is not None:
             source.bundle.check()
+        return frozenset(line.name for line in fresh)
 
-    def build(staging: Staging, state: State, _: None) -> Draft | None:
-        return _draft(session, staging, state, names, restored)
+    def build(staging: Staging, state: State, fresh: frozenset[str]) -> Draft | None:
+        return _draft(session, staging, state, names, restored, fresh)
 
     commit = repository.commit_staged(stage, build, origin=Origin.COPY)
     return RestoreReport(tuple(restored), None if commit is None else commit.number)
@@ -150,11 +161,13 @@ def _draft(
     state: State,
     names: Sequence[LockedName],
     restored: list[Restored],
+    fresh: frozenset[str] = frozenset(),
 ) -> Draft | None:
-    """Return what gives the names; nothing where they are given already.
+    """Return what gives the names; nothing where they are given already. `fresh` collections are made.
 
     Raises:
         KindError: a name is of another kind here.
+        Restage: a collection came to be since its items were staged.
     """
     session.entries.advance(state)
     restored.clear()
@@ -163,11 +176,15 @@ def _draft(
     for name, group in groupby(names, key=attrgetter("name")):
         lines = list(group)
         old = state.refs.get(name)
-        ref = read_name_ref(old, name) if old is not None else NameRef(lines[0].kind)
+        before = ref = read_name_ref(old, name) if old is not None else NameRef(lines[0].kind)
         for line in lines:
             check_kind(ref, name, line.kind)
         known = _numbers(session, name, ref)
-        last = ref.last
+        if name in fresh:
+            if ref.number:
+                raise Restage
+            ref = msgspec.structs.replace(ref, last=ref.last + 1, number=1)
+        last = ref.given
         for line in lines:
             number = known.get(line.digest)
             if number is None:
@@ -177,22 +194,50 @@ def _draft(
                 key = version_key(name, number)
                 entries.append((VERSIONS, Entry(key, stamp, writer, line.digest, Form.MANIFEST)))
             restored.append(
-                Restored(line.selector, version_key(name, number), str(line.digest), number > ref.last)
+                Restored(line.selector, version_key(name, number), str(line.digest), number > ref.given)
             )
-        if last > ref.last:
+        if last > ref.given:
             newest = next(line.digest for line in lines if known[line.digest] == last)
-            made = NameRef(ref.kind, last, last, bytes(newest), ref.removals)
-            changes.append(RefChange(name, old, made.encoded()))
+            ref = ref.at_version(last, bytes(newest))
+        if ref != before:
+            changes.append(RefChange(name, old, ref.encoded()))
     if staging is None or (staging.empty and not changes):
         return None
     message = f"restore {len(names)} versions"
     return staging.draft(state, message=message, refs=tuple(changes), entries=tuple(entries))
 
 
+def _fresh_collections(session: Session, names: Sequence[LockedName]) -> list[LockedName]:
+    """Return the lines of collections that the store does not have, of each the newest."""
+    found = {line.name: line for line in names if line.kind == "collection"}
+    refs = session.log.state.refs
+    return [
+        line for name, line in found.items() if name not in refs or not read_name_ref(refs[name], name).number
+    ]
+
+
+def _stage_items(session: Session, staging: Staging, blobs: PackBlobs, line: LockedName) -> None:
+    """Make the items of a snapshot those of the collection; their values are staged already."""
+    for rows in batched(items(blobs, line), _ENTRIES_TOGETHER):
+        builder = PackBuilder(Origin.COPY)
+        for key, digest, form in rows:
+            builder.add_entry(
+                line.name, Entry(key, session.clock.stamp(), session.spool.writer, digest, form)
+            )
+        staging.take_over(write_pack(session, builder.finish(), session.log.state.length), ())
+
+
+def batched(rows: Iterable[LeafRow], size: int) -> Iterator[list[LeafRow]]:
+    """Yield `rows` in lists of at most `size`."""
+    rest = iter(rows)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
 def _numbers(session: Session, name: str, ref: NameRef) -> dict[Digest, int]:
     """Return the versions of a name that exist: digest → number, the newest of equal ones."""
     found: dict[Digest, int] = {}
-    for number in range(1, ref.last + 1):
+    for number in range(1, ref.given + 1):
         row = session.peek(VERSIONS, version_key(name, number))
         if row is not None and row.digest is not None:
             found[row.digest] = number
