@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Write a lock file: what each SELECTOR means now, by digest, one line each, made to be kept in git. What it names is
-protected from garbage collection until `keepstone unpin`. A collection is pinned as a snapshot. Pinning again replaces the lock and its protection.
-On a store that can only be read, just the file is written."""
+protected from garbage collection until `keepstone unpin`. A collection is pinned as a snapshot of what it holds.
+Pinning again replaces the lock and its protection. On a store that can only be read, just the file is written."""
 EXAMPLES = """\
 keepstone pin models/email@prod prompts/reader
 keepstone pin models/email --lock paper.lock --remote s3://bucket/team
