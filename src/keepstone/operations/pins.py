@@ -98,8 +98,9 @@ def pin(
         remotes = _remotes_of(old, target)
     kept = tuple(remotes)
     if not session.writable:
-        session.refresh()
-        lock = _resolved(repository, session.log.state, wanted, target, kept)
+        # By number, and so of one moment each: nothing is committed that would have to fit together.
+        numbered = [repository.resolve(selector).selector for selector in wanted]
+        lock = _resolved(repository, session.log.state, numbered, target, kept)
         _write(session, target, lock)
         return Pinned(target, lock, protected=False)
     locks: list[Lock] = []
@@ -174,7 +175,7 @@ def _frozen(repository: Repository, selector: str) -> str:
     if repository.session.writable:
         return Collection[Any](repository, name, None, "disk").snapshot(message="pin").selector
     try:
-        version = repository.naming.newest(name)
+        version = repository.resolve(f"{name}@latest")
         frozen = SnapshotItems(repository.session, version)
         live = Collection[Any](repository, name, None, "disk")
         same = all(row.key in live and live.digest_of(row.key) == row.digest for row in frozen.rows())
