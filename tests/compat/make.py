@@ -124,6 +124,10 @@ def make_names(store: Store, scratch: Path) -> dict[str, Any]:
     store.remove("turns@v4", message="a mistake")
     save("removed", "not here any more")
     store.remove("removed")
+    with store.transaction(message="two at once") as change:
+        together = [change.save(f"together/{name}", {"at": "once"}) for name in "ab"]
+        change.alias("together/a", "both")
+    digests |= {version.selector: version.digest for version in together}
     return {
         "digests": {s: d for s, d in digests.items() if s not in ("turns@v4", "removed@v1")},
         "values": {name: described(value) for name, value in PLAIN.items()}
@@ -134,6 +138,8 @@ def make_names(store: Store, scratch: Path) -> dict[str, Any]:
             "turns@v1": {"json": {"turn": 1}},
             "turns@newest": {"json": {"turn": 5}},
             "turns@best": {"json": {"turn": 2}},
+            "together/a@both": {"json": {"at": "once"}},
+            "together/b": {"json": {"at": "once"}},
         },
         "pickled": {"pickled": [1, 2, 3]},
         "files": {"folder": files_below(folder)},
@@ -143,7 +149,7 @@ def make_names(store: Store, scratch: Path) -> dict[str, Any]:
         "versions": {"turns": [5, 3, 2, 1], "removed": []},
         "aliases": {"turns": {"best": 2, "newest": 5}},
         "absent": ["turns@v4", "turns@gone", "removed", "removed@v1", "turns@v6"],
-        "messages": ["a mistake", *(f"turn {turn}" for turn in range(5, 0, -1)), "an answer"],
+        "messages": ["two at once", "a mistake", *(f"turn {turn}" for turn in range(5, 0, -1)), "an answer"],
     }
 
 
@@ -191,14 +197,29 @@ def make_items(store: Store) -> dict[str, Any]:
     collection["late"] = answers["late"] = {"answer": "after the checkpoint"}
     store.flush()
     store.collection("empty").create()
+    kept = collection.snapshot(message="as submitted", aliases=["submitted"])
+    digests = {kept.selector: kept.digest}
+    then = dict(answers)
+    collection["q1"] = answers["q1"] = {"answer": "after the snapshot"}
+    collection["late"] = answers["late"] = {"answer": "once more"}
+    del collection["q2"], answers["q2"]
+    store.flush()
+    digests |= {version.selector: version.digest for version in [collection.snapshot()]}
     return {
+        "digests": digests,
+        "versions": {"answers": [2, 1], "empty": []},
+        "aliases": {"answers": {"submitted": 1}},
+        "snapshots": {
+            "answers@submitted": blake3(msgspec.json.encode(then, order="sorted")).hexdigest(),
+            "answers@v2": blake3(msgspec.json.encode(answers, order="sorted")).hexdigest(),
+        },
         "items": {
             "answers": {key: described(value) for key, value in answers.items() if key in _SHOWN},
             "mixed/ü": {key: described(value) for key, value in mixed.items()},
             "empty": {},
         },
         "whole": {"answers": blake3(msgspec.json.encode(answers, order="sorted")).hexdigest()},
-        "missing": {"answers": ["q3", "never"], "mixed/ü": ["gone"]},
+        "missing": {"answers": ["q2", "q3", "never"], "mixed/ü": ["gone"]},
     }
 
 
@@ -241,8 +262,11 @@ def make(target: Path) -> None:
         place = Path(scratch)
         with keepstone.open(place / "names") as store:
             expected["names"] = make_names(store, place)
+            store.pin(["turns@best", "folder", "cut/in pieces", "pickled"], place / "names.lock")
+            store.bundle(place / "names.lock", place / "names.bundle")
         with keepstone.open(place / "items") as store:
             expected["items"] = make_items(store)
+            store.pin(["answers@submitted"], place / "items.lock")
         leave_a_journal(place / "items", expected["items"])
         for name, facts in expected.items():
             with keepstone.open(place / name, mode="r") as store:
@@ -250,6 +274,8 @@ def make(target: Path) -> None:
                 facts["id"] = store.id
                 facts["tip"] = [session.log.state.number, session.log.state.hash.hex()]
             shutil.copytree(place / name, target / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        for name in ("names.lock", "items.lock", "names.bundle"):
+            shutil.copy(place / name, target / name)
     text = json.dumps(expected, indent=1, ensure_ascii=False, sort_keys=True)
     (target / "expected.json").write_text(text + "\n", encoding="utf-8")
 
