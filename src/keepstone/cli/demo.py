@@ -115,14 +115,22 @@ class Demo:
         )
 
     def show_copy(self) -> None:
-        """Copy the store elsewhere and compare every answer."""
-        copy = self.folder / "elsewhere"
-        shutil.copytree(self.store, copy)
-        here, there = self._contents(self.store), self._contents(copy)
+        """Pin the answers, restore them in an empty folder, and compare every one."""
+        import keepstone
+
+        lock, elsewhere = self.folder / "keepstone.lock", self.folder / "elsewhere"
+        with keepstone.open(str(self.store), create=False) as store:
+            store.pin([FIRST_SET, f"{FIRST_SET}:config"], lock)
+        with keepstone.open(str(elsewhere)) as other:
+            other.restore(lock)
+            require(other.verify(lock).ok, "what was restored is not what was pinned")
+        here, there = self._contents(self.store), self._contents(elsewhere)
         same = sum(there.get(key) == content for key, content in here.items())
-        require(same == len(here) == QUESTIONS, f"{same} of {len(here)} answers are equal in the copy")
-        shutil.rmtree(copy)
-        self._console.out(f"Copied elsewhere and read there: {same} of {QUESTIONS} answers byte-identical.")
+        require(same == len(here) == QUESTIONS, f"{same} of {len(here)} answers are equal elsewhere")
+        shutil.rmtree(elsewhere)
+        self._console.out(
+            f"Pinned in keepstone.lock, restored elsewhere: {same} of {QUESTIONS} answers byte-identical."
+        )
 
     def show_ways_on(self) -> None:
         """Say where everything is, how to remove it, and what to try."""
