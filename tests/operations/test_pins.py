@@ -192,6 +192,24 @@ def test_fsck_and_history_know_pins(store: keepstone.Store, path: Path) -> None:
     assert [entry.message for entry in store.history()][:2] == ["unpin 1 versions", "pin 1 versions"]
 
 
+def test_fsck_misses_what_only_a_pin_names(store: keepstone.Store, path: Path, tmp_path: Path) -> None:
+    store.save("large", os.urandom(400_000))
+    store.pin(["large"], path)
+    store.remove("large")
+    assert store.fsck(read_data=True).ok
+    store.close()
+    pack = next(p for p in (tmp_path / "store" / "packs").rglob("*-*") if p.stat().st_size > 300_000)
+    data = bytearray(pack.read_bytes())
+    data[1000] ^= 1
+    pack.write_bytes(data)
+    with keepstone.open(tmp_path / "store") as damaged:
+        (finding,) = damaged.fsck(read_data=True).damage
+        assert finding.touches == ("large@v1 (pinned in ../keepstone.lock)",)
+        pack.unlink()
+        (gone,) = damaged.fsck().damage
+        assert gone.touches == ("large@v1 (pinned in ../keepstone.lock)",)
+
+
 # ---- reading by a lock ---------------------------------------------------------------------------------------------
 
 

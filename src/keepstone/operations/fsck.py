@@ -19,6 +19,7 @@ from keepstone.operations.fsck_journals import check_journals, open_journals
 from keepstone.operations.fsck_log import check_log
 from keepstone.operations.fsck_names import check_names
 from keepstone.operations.fsck_packs import check_packs
+from keepstone.operations.fsck_pins import check_pins
 from keepstone.repository.identity import read_identity
 from keepstone.repository.repository import Repository
 from keepstone.storage.base import Storage
@@ -72,6 +73,7 @@ def _check(storage: Storage, read_data: bool, now_ns: int) -> tuple[FsckReport, 
     check_journals(storage, journals, log, store_id, findings, read_data=read_data, now_ns=now_ns)
     packs = check_packs(storage, log, findings, read_data=read_data, now_ns=now_ns)
     check_names(storage, log.state, packs, journals.rows(), findings)
+    check_pins(storage, log.state, packs, findings)
     slots = Slots(storage, store_id or bytes(16), sleep=lambda seconds: None, random=lambda: 0.0)
     check_catalog(storage, log.state, packs, findings, lambda number: _hash_at(slots, number))
     return findings.report(), log.length
