@@ -157,6 +157,18 @@ def disturbed(name: str) -> Callable[[Place], object]:
     return provoke
 
 
+def rested_upon(place: Place) -> object:
+    store = place.open()
+    store.alias("a", "more")
+    return store.undo(1)
+
+
+def sealing_commit(place: Place) -> object:
+    store = place.open()
+    store.flush()
+    return store.undo(4)
+
+
 def ended_transaction(place: Place) -> object:
     with place.open().transaction() as change:
         pass
@@ -434,6 +446,11 @@ PROVOKED: Final[dict[str, Callable[[Place], object]]] = {
     "removing a version that an alias means": lambda p: p.open().remove("a@v2"),
     "a name that a transaction read has moved": disturbed("a"),
     "a name that a transaction missed was saved": disturbed("b"),
+    "undoing a commit whose name has moved since": lambda p: p.open().undo(0),
+    "undoing a commit that an alias rests on": rested_upon,
+    "undoing a commit that changed no names": sealing_commit,
+    "undoing the making of a collection": lambda p: p.open().undo(3),
+    "undoing a commit that does not exist": lambda p: p.open().undo(99),
     "a transaction outside of its block": ended_transaction,
     "the number of a version before its transaction ends": early_number,
     "removing a collection in a transaction": lambda p: in_transaction(p, lambda change: change.remove("c")),

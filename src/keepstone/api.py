@@ -238,6 +238,23 @@ class Store:
         """
         return self.repository.transaction(message)
 
+    def undo(self, commit: int | LogEntry, *, message: str = "") -> LogEntry:
+        """Take back what a commit decided about names, by its number or as `history` yields it; return the new commit.
+
+        Versions that it made are removed, what it removed is back under its old numbers (with the time of the undo),
+        and aliases mean what they meant. Numbers are never given again. An undo can be undone.
+
+        Raises:
+            RefConflictError: a name has moved since; the message says by which commit.
+            ConflictError: an alias that was set later means a version that would go.
+            InvalidInputError: the commit changed no names, or made or removed a collection.
+            NotFoundError: there is no such commit, or what it removed was collected as garbage.
+        """
+        from keepstone.repository.undo import undo
+
+        number = commit.number if isinstance(commit, LogEntry) else commit
+        return log_entry(undo(self.repository, number, message))
+
     def history(self, name: str | None = None) -> Iterator[LogEntry]:
         """Yield what was decided about `name` (about everything), newest first."""
         return (log_entry(commit) for commit in self.repository.history(name))

@@ -62,6 +62,7 @@ GROUPS: Final = (
             Command("snapshot", "keep what a collection holds now as a version", "snapshot"),
             Command("alias", "let a word such as prod stand for a version", "alias"),
             Command("remove", "take a name, a version or an alias away", "remove"),
+            Command("undo", "take back what one commit decided about names", "undo"),
         ),
     ),
     (

@@ -9,7 +9,7 @@ import datetime
 from typing import NamedTuple
 
 from keepstone.history.commit import Commit, RefChange
-from keepstone.repository.refs import read_alias_ref, read_name_ref
+from keepstone.repository.refs import NameRef, read_alias_ref, read_name_ref
 
 
 class LogEntry(NamedTuple):
@@ -34,12 +34,13 @@ def log_entry(commit: Commit) -> LogEntry:
         time=datetime.datetime.fromtimestamp(commit.time / 1e9, datetime.UTC),
         writer=commit.writer.hex(),
         message=commit.message,
-        changes=tuple(_line(change) for change in commit.refs if change.old != change.new),
+        changes=tuple(change_line(change) for change in commit.refs if change.old != change.new),
         hash=commit.hash.hex(),
     )
 
 
-def _line(change: RefChange) -> str:
+def change_line(change: RefChange) -> str:
+    """Return what one step of a ref decided, in words."""
     name = change.name
     if name.startswith(":"):
         return f"{name} {'removed' if change.new is None else 'set'}"
@@ -49,16 +50,24 @@ def _line(change: RefChange) -> str:
         now = read_alias_ref(change.new, name).number
         before = f"v{read_alias_ref(change.old, name).number} → " if change.old else ""
         return f"{name} {before}v{now}"
-    now_ref = read_name_ref(change.new, name) if change.new else None
-    old_ref = read_name_ref(change.old, name) if change.old else None
-    if now_ref is None or not now_ref.number:
+    return _name_line(
+        name,
+        read_name_ref(change.old, name) if change.old else None,
+        read_name_ref(change.new, name) if change.new else None,
+    )
+
+
+def _name_line(name: str, old: NameRef | None, now: NameRef | None) -> str:
+    if now is None or not now.number:
         return f"{name} removed"
-    if now_ref.kind == "collection" and (old_ref is None or not old_ref.number):
+    if now.kind == "collection" and (old is None or not old.number):
         return f"{name} created as a collection"
-    newest = f"v{now_ref.newest}" if now_ref.newest else "none"
-    first = (old_ref.given if old_ref else 0) + 1
-    if now_ref.given > first and now_ref.newest == now_ref.given:
+    newest = f"v{now.newest}" if now.newest else "none"
+    first = (old.given if old else 0) + 1
+    if now.given > first and now.newest == now.given:
         return f"{name} v{first} to {newest}"
-    if old_ref is not None and now_ref.removals > old_ref.removals:
+    if old is not None and now.removals > old.removals:
         return f"{name} lost a version; newest {newest}"
+    if old is not None and now.removals < old.removals:
+        return f"{name} got versions back; newest {newest}"
     return f"{name} {newest}"

@@ -32,7 +32,7 @@ class NameRef(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes = b""
     """Of that version's manifest."""
     removals: int = 0
-    """How often a version was removed; a removal thereby conflicts with an alias that is set meanwhile."""
+    """How often a version was removed and not given back; so a removal conflicts with an alias set meanwhile."""
     snapshots: int = 0
     """Of a collection: highest number that was ever given to a snapshot."""
     snapshot: int = 0
