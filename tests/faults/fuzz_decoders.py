@@ -6,20 +6,26 @@ What comes out is a value or an error of ours; anything else is told as a crash,
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
 import resource
+import shutil
 import sys
+import tempfile
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from tests.faults.fuzz_mutations import bomb, mutated, noise, restructured
 
+import keepstone
 from keepstone.blobs import pack_frame
 from keepstone.blobs.blobstore import BlobStore, PackPlace
 from keepstone.blobs.compression import Decompressor
@@ -56,7 +62,11 @@ from keepstone.history.state import LivePack, State
 from keepstone.history.validate import read_features
 from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
 from keepstone.objects.plain import decode_value
+from keepstone.operations.bundle import Bundle
+from keepstone.operations.lock import parse_lock
+from keepstone.operations.verify import verify_bundle
 from keepstone.repository.identity import create_identity, read_identity
+from keepstone.repository.leaves import LeafRow, cut_leaves, decode_leaf, decode_root, encode_leaf
 from keepstone.repository.refs import AliasRef, NameRef, read_alias_ref, read_name_ref, text_of
 from keepstone.storage.calls import Calls
 from keepstone.storage.memory import MemoryStorage
@@ -426,6 +436,62 @@ def _read_values(data: bytes) -> object:
     return found
 
 
+# ---- locks, bundles, snapshots -----------------------------------------------------------------------------
+
+
+@functools.cache
+def _files() -> tuple[Path, bytes, bytes, bytes]:
+    """A folder, and in it what a small store with a snapshot gives: its lock, its bundle, its snapshot's manifest."""
+    folder = Path(tempfile.mkdtemp(prefix="keepstone-fuzz-"))
+    weakref.finalize(Target, shutil.rmtree, folder, ignore_errors=True)
+    with keepstone.open("memory://fuzz") as store:
+        store.save("model", {"accuracy": 0.5})
+        store.save("prompts/reader", "text " * 50)
+        items = store.collection("answers")
+        items.update({f"q{n}": n for n in range(20)})
+        manifest = encode_manifest(store.repository.manifest(items.snapshot().digest_bytes))
+        store.pin(["model", "prompts/reader"], folder / "lock", remotes=["https://example.org/store"])
+        store.bundle(folder / "lock", folder / "bundle")
+    return folder, (folder / "lock").read_bytes(), (folder / "bundle").read_bytes(), manifest
+
+
+def _read_lock(data: bytes) -> object:
+    lock = parse_lock(data, where="lock")
+    return [lock.find(line.selector) for line in lock.names]
+
+
+def _read_bundle(data: bytes) -> object:
+    path = _files()[0] / "damaged"
+    path.write_bytes(data)
+    with Bundle(path) as bundle:
+        bundle.check()
+    return verify_bundle(path).ok
+
+
+def _changed_table(random: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    """A bundle whose trailer and table frame are sound, and whose table lies."""
+    size = int.from_bytes(data[-20:-12], "little")
+    start = len(data) - 20 - size
+    payload, _ = decode_frame(data, start, kind=Kind.BUNDLE, where="seed")
+    frame = encode_frame(Kind.BUNDLE, restructured(random, payload))
+    length = len(frame).to_bytes(8, "little")
+    return b"".join((data[:start], frame, length, zlib.crc32(length).to_bytes(4, "little"), data[-8:]))
+
+
+def _read_snapshot(data: bytes) -> object:
+    manifest = decode_manifest(data)
+    return decode_root(manifest.detail, len(manifest.parts), where="snapshot").count
+
+
+def _leaf() -> bytes:
+    rows = [LeafRow(f"k{n:03}", Digest.of(bytes([n])), int(Form.JSON)) for n in range(30)]
+    return encode_leaf(next(cut_leaves(rows)))
+
+
+def _read_leaf(data: bytes) -> object:
+    return list(decode_leaf(data, where="snapshot").rows())
+
+
 def targets() -> list[Target]:
     """Return every decoder."""
     pack = _pack()
@@ -454,6 +520,7 @@ def targets() -> list[Target]:
     header_frame = partial(_or_bytes, kind=Kind.JOURNAL, open_payload=partial(_payload, Kind.JOURNAL))
     refs = [NameRef("artifact", 2, 2, bytes(32)).encoded(), AliasRef(1, bytes(32)).encoded()]
     features = encode({"read": ["x"], "write": []})
+    _, lock, bundle, snapshot = _files()
     recipe = encode_recipe([Piece(Digest(bytes(32)), 1_000), Piece(Digest(bytes(range(32))), 7)])
     return [
         Target("frame", frames, _read_frame),
@@ -481,6 +548,12 @@ def targets() -> list[Target]:
         Target("identity", [_identity()], _read_identity),
         Target("refs", refs, _read_ref),
         Target("refs, restructured", refs, _read_ref, _restructured),
+        Target("lock", [lock], _read_lock),
+        Target("bundle", [bundle], _read_bundle),
+        Target("bundle, sealed", [bundle], _read_bundle, _changed_table),
+        Target("snapshot, restructured", [snapshot], _read_snapshot, _restructured),
+        Target("leaf", [_leaf()], _read_leaf),
+        Target("leaf, restructured", [_leaf()], _read_leaf, _restructured),
         Target("values", [json_text, b"text", b"[[[[1]]]]" * 40], _read_values),
     ]
 

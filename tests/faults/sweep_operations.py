@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,19 @@ from tests.faults.failing_calls import FOLDER_KEY, Operation
 
 import keepstone
 from keepstone.api import Store
+from keepstone.operations.verify import verify_bundle
 from keepstone.repository.merging import merge
 from keepstone.workflows.record import Record
 from keepstone.workflows.results import Results
 
 LARGE = random.Random(1).randbytes(300_000)
 """More than rides inside of a commit."""
+EARLY = (
+    ("keepstone.history.checkpoint.COMMITS_MIN", 2),
+    ("keepstone.history.checkpoint.BYTES_FRACTION", 10**6),
+)
+WITH_CATALOG = (("keepstone.repository.entries.CATALOG_ENTRIES_MIN", 1),)
+LOCK, BUNDLE = "keepstone.lock", "bundle"
 SMALL_PACKS = 2
 
 
@@ -34,6 +42,8 @@ def fill(place: Path, source: Path) -> None:
         for n in range(SMALL_PACKS):
             store.collection("many", durability="store")[f"{n}"] = n
         Results(store, "answers", {"model": "m"}).add(record("q1"))
+        store.pin(["model", "doomed@v2"], source.parent / LOCK)
+        store.bundle(source.parent / LOCK, source.parent / BUNDLE)
         items = store.collection("items", durability="process")
         items["dead"] = 3
         del items["at store"]
@@ -99,6 +109,15 @@ def removed(store: Store) -> None:
     store.remove("doomed")
 
 
+def bundle(store: Store, lock: Path) -> None:
+    store.bundle(lock, beside_of(store, BUNDLE), replace=True)
+
+
+def read_snapshot(store: Store) -> object:
+    items = store.collection("items@v1")
+    return dict(items), len(items), "absent" in items
+
+
 def loaded(store: Store) -> object:
     return store.load("model@v1"), store.load("doomed@v2") == LARGE
 
@@ -146,6 +165,38 @@ def summary(store: Store) -> object:
     return results.summary().count, sorted(results), results["q1"].output, results.config, len(results.failed)
 
 
+def change_much(store: Store) -> None:
+    with store.transaction(message="both or none") as change:
+        assert change.load("model@v1") == {"old": 0}
+        change.save("model", LARGE[:200_000])
+        change.save("other", "new", aliases=["first"])
+        change.alias("model@v1", "prod")
+        change.remove("doomed@v1")
+
+
+def beside_of(store: Store, name: str) -> str:
+    """A path beside the store, of this run alone."""
+    return f"{store.location}.{name}"
+
+
+def pin_beside(store: Store) -> bool:
+    return store.pin(["model"], beside_of(store, LOCK)).protected
+
+
+def pinned(store: Store) -> object:
+    path = beside_of(store, LOCK)
+    return store.verify(path).ok if os.path.exists(path) else None
+
+
+def bundled(store: Store) -> object:
+    path = beside_of(store, BUNDLE)
+    return verify_bundle(path).ok if os.path.exists(path) else None
+
+
+def fold(store: Store) -> None:
+    store.repository.session.entries.fold(lambda: False)
+
+
 def operations(source: Path) -> list[Operation]:
     """Return every operation; `source` is a folder to save."""
     return [
@@ -182,6 +233,25 @@ def operations(source: Path) -> list[Operation]:
         Operation("recover", lambda s: s.recover() and None, begin),
         Operation("fsck", lambda s: s.fsck(read_data=True) and None, begin, reads=True),
         Operation("stats", stats, begin, reads=True),
+        Operation("transaction", change_much, begin),
+        Operation("snapshot", lambda s: s.collection("items").snapshot(aliases=["kept"]).number, begin),
+        Operation("read a snapshot", read_snapshot, lambda s: s.collection("items").snapshot(), reads=True),
+        Operation(
+            "pin",
+            lambda s: s.pin(["model"], beside_of(s, LOCK)).protected,
+            begin,
+            beside=pinned,
+            compensates=True,
+        ),
+        Operation("unpin", lambda s: s.unpin(beside_of(s, LOCK)) and None, pin_beside),
+        Operation("pins", lambda s: len(s.pins()), reads=True),
+        Operation("verify", lambda s: s.verify(source.parent / LOCK).ok, reads=True),
+        Operation("bundle", lambda s: bundle(s, source.parent / LOCK), begin, beside=bundled),
+        Operation("restore from a bundle", lambda s: s.restore(source.parent / BUNDLE) and None, fresh=True),
+        Operation("restore from a store", lambda s: s.restore(source.parent / LOCK) and None, fresh=True),
+        Operation("save with a checkpoint", lambda s: s.save("model", {"new": 1}).number, thresholds=EARLY),
+        Operation("open by a checkpoint", lambda s: s.names(), opens=True, thresholds=EARLY),
+        Operation("fold", fold, thresholds=WITH_CATALOG),
         Operation("close", lambda s: s.close(), begin),
         Operation("results: add", add_record, atomic=False),
         Operation("results: run", run_function, atomic=False),

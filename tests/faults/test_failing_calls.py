@@ -58,9 +58,12 @@ def test_whatever_call_of_an_operation_fails_nothing_is_lost_or_half_visible(
     name: str,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     is_long = request.config.getoption("--long")
     operation: Operation = next(o for o in operations(template[1]) if o.name == name)
+    for constant, value in operation.thresholds:
+        monkeypatch.setattr(constant, value)
     sweep = Sweep(disk, operation, template[0], scratch)
 
     faults = LONG if is_long else READING if operation.reads else EVERYDAY

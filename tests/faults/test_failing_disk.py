@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -219,3 +220,57 @@ def test_a_footer_that_cannot_be_read_for_now_is_not_taken_for_an_empty_one(
             assert reader.collection("items")["at store"] == 1
         else:
             assert reader.load("model@v1") == {"old": 0}
+
+
+def test_a_catalog_that_has_no_room_costs_nothing_but_speed(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A threshold, not behaviour: from how many entries on a catalog is worth its while.
+    monkeypatch.setattr("keepstone.repository.entries.CATALOG_ENTRIES_MIN", 10)
+    with keepstone.open(small_disk / "store") as store:
+        items = store.collection("items", durability="process")
+        items.add_many((f"{n}", n) for n in range(500))
+        items.flush()
+        (small_disk / "ballast").write_bytes(bytes(left_on(small_disk) - 40_000))
+        entries = store.repository.session.entries
+
+        entries.fold(lambda: False)
+
+        assert entries.uncovered_entries == 500
+        assert dict(items) == {f"{n}": n for n in range(500)}
+        (small_disk / "ballast").unlink()
+        entries.fold(lambda: False)
+        assert entries.uncovered_entries == 0
+        assert dict(items) == {f"{n}": n for n in range(500)}
+        assert store.fsck(read_data=True).ok
+
+
+def left_on(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.mark.parametrize("hindrance", ["a file", "a link that leads nowhere", "a folder in its place"])
+def test_where_no_catalog_can_be_made_all_works_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hindrance: str
+) -> None:
+    monkeypatch.setattr("keepstone.repository.entries.CATALOG_ENTRIES_MIN", 10)
+    place = tmp_path / "store"
+    with keepstone.open(place) as store:
+        store.collection("items").add_many((f"{n}", n) for n in range(50))
+        store.collection("items").flush()
+    shutil.rmtree(place / "cache", ignore_errors=True)
+    if hindrance == "a file":
+        (place / "cache").write_bytes(b"")
+    elif hindrance == "a link that leads nowhere":
+        (place / "cache").symlink_to(tmp_path / "nowhere" / "at" / "all")
+    else:
+        (place / "cache" / "0" / "catalog.sqlite").mkdir(parents=True)
+    with keepstone.open(place) as store:
+        store.repository.session.entries.fold(lambda: False)
+        items = store.collection("items")
+        assert dict(items) == {f"{n}": n for n in range(50)}
+        items["new"] = 1
+        items.flush()
+        assert items["new"] == 1
+        assert store.fsck().ok

@@ -76,7 +76,7 @@ def sweep_unborn(folder: Path, calls: Calls) -> int:
     """Remove unborn journals that a crash left; return how many."""
     swept = 0
     try:
-        names = [name for name in os.listdir(folder) if name.startswith(".tmp-")]
+        names = [e.name for e in calls.scandir(str(folder)) if e.name.startswith(".tmp-")]
     except OSError:
         return 0
     for name in names:

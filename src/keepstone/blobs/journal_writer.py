@@ -75,7 +75,7 @@ class Journal(JournalFile):
             # Nothing was acknowledged, so whatever stands there may go.
             for litter in (folder / born, path):
                 with contextlib.suppress(OSError):
-                    os.unlink(litter)
+                    calls.unlink(str(litter))
             for descriptor in opened:
                 close_quietly(calls, descriptor)
             if lock is not None:

@@ -314,7 +314,7 @@ class Spool:
 
     def _list(self) -> set[str]:
         try:
-            return {name for name in os.listdir(self.folder) if not name.startswith(".")}
+            return {e.name for e in self._calls.scandir(str(self.folder)) if not e.name.startswith(".")}
         except FileNotFoundError:
             return set()
         except OSError as error:

@@ -5,7 +5,6 @@ Layer: operations. Format: docs/format.md §5. A journal whose owner is at work 
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from keepstone.blobs.journal import JournalFile, Row
@@ -46,7 +45,7 @@ def open_journals(storage: Storage, findings: Findings) -> JournalsCheck:
         return JournalsCheck(())
     folder = f"{storage.location}/{FOLDER}"
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(entry.name for entry in storage.calls.scandir(folder))
     except FileNotFoundError:
         return JournalsCheck(())
     except OSError as error:

@@ -22,6 +22,7 @@ from keepstone.foundation.errors import (
     InvalidInputError,
     KeepstoneError,
     NotFoundError,
+    StorageError,
     StoragePermissionError,
 )
 from keepstone.foundation.format import LOCK_BYTES_MAX
@@ -114,7 +115,12 @@ def pin(
     def build(staging: Staging, state: State, staged: tuple[Lock, Digest]) -> Draft | None:
         return _draft(session, staging, state, *staged)
 
-    made = repository.commit_staged(stage, build)
+    try:
+        made = repository.commit_staged(stage, build)
+    except StorageError as error:
+        # The protection may stand; the lock file does not, so repeating is right.
+        error.landed = False
+        raise
     try:
         _write(session, target, locks[0])
     except KeepstoneError:

@@ -19,6 +19,7 @@ from keepstone.foundation.errors import (
     BlobNotFoundError,
     InvalidInputError,
     KeyNotFoundError,
+    StorageError,
 )
 from keepstone.foundation.format import JOURNAL_VALUE_BYTES_MAX, Form
 from keepstone.foundation.names import check_key, shown
@@ -77,7 +78,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
             return
         form, raw = encoded
         if self._exists_in is not self._session.log.state:
-            self.create()
+            self._create_first()
         spool = self._session.spool
         ticket = spool.append_value(self.name, key, form, raw, Digest(blake3(raw).digest()))
         if spool.is_full:
@@ -167,7 +168,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
 
     def _append(self, items: list[Item]) -> Ticket:
         if self._exists_in is not self._session.log.state:
-            self.create()
+            self._create_first()
         spool = self._session.spool
         ticket = spool.append(self.name, items)
         if spool.is_full:
@@ -183,7 +184,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
     def _put_published(self, key: str, value: T) -> None:
         # Too large for the journal, or made of parts: a commit of its own, with the entry in it.
         if self._exists_in is not self._session.log.state:
-            self.create()
+            self._create_first()
         session = self._session
 
         def stage(staging: Staging) -> tuple[Digest, int]:
@@ -220,6 +221,14 @@ class Collection(MutableMapping[str, T], Generic[T]):
             self._session.refresh()
             state = self._session.log.state
         self._exists_in = state
+
+    def _create_first(self) -> None:
+        try:
+            self.create()
+        except StorageError as error:
+            # The collection may stand; the item does not, so repeating is right.
+            error.landed = False
+            raise
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from keepstone.foundation.bell import Bell
-from keepstone.foundation.errors import KeepstoneError, StorageBusyError
+from keepstone.foundation.errors import KeepstoneError, StorageBusyError, StorageError
 from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
 from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
 from keepstone.repository.session import Session
@@ -66,7 +66,12 @@ class Sealer:
         """Finish the full journal and have it sealed; helps when too many wait."""
         self._session.spool.finish()
         if self._free_journals() > UNSEALED_JOURNALS_MAX:
-            self.seal(LOCK_WAIT_SECONDS)
+            try:
+                self.seal(LOCK_WAIT_SECONDS)
+            except StorageError as error:
+                # What landed is older; whoever set an item, or the first of many, may well repeat that.
+                error.landed = False
+                raise
         else:
             self.start()
             self._wake.ring()

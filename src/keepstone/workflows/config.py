@@ -19,6 +19,7 @@ from keepstone.foundation.errors import (
     ConfigChangedError,
     InvalidInputError,
     RefConflictError,
+    StorageError,
 )
 from keepstone.workflows.redact import redact, redact_command
 from keepstone.workflows.values import canonical_digest, plain
@@ -178,6 +179,10 @@ def claim(
                 store.save(artifact_name(name), wanted, expected=version)
         except RefConflictError:
             continue
+        except StorageError as error:
+            # The configuration may stand; what it was claimed for does not, so repeating is right.
+            error.landed = False
+            raise
         return wanted
 
 
