@@ -221,6 +221,20 @@ class StoreMachine(RuleBasedStateMachine):
                 self.seen_of[actor, (name, key)] = len(self.moments) - 1
         if operation.verb in REFRESHING and answer == wanted:
             self.seen[actor] = len(self.moments) - 1
+        if operation.verb == "remove_collection":
+            self.let_all_look()
+
+    def let_all_look(self) -> None:
+        """Let every session see the end of the log.
+
+        An item set by one who does not know yet that its collection was removed lists it again, but only once it is
+        published; tests/repository/test_collection.py holds that.
+        """
+        for actor, store in self.stores.items():
+            store.names()
+            self.seen[actor] = len(self.moments) - 1
+        if self.neighbour is not None:
+            self.neighbour.do(Operation("names"))
 
     def earlier_answers(self, actor: str, operation: Operation, began: float) -> dict[int, Any]:
         """Return what was right at the moments that this actor may still see: not before what it saw, or set itself."""

@@ -73,6 +73,25 @@ def test_removing_a_name_takes_along_what_is_saved_meanwhile(
     assert [version.number for version in store.versions("a")] == [3]
 
 
+def test_removing_a_collection_takes_along_what_is_published_meanwhile(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.collection("items")["a"] = 1
+    late = other.collection("items", durability="store")
+    late["b"] = 1
+
+    # The first commit publishes that the items were removed, the second removes the name.
+    before_the_slot_is_taken(
+        store,
+        lambda: before_the_slot_is_taken(store, lambda: late.update(b=2, c=3), monkeypatch),
+        monkeypatch,
+    )
+    assert store.remove("items") == ("items",)
+
+    assert dict(other.collection("items")) == {}
+    assert other.names() == []
+
+
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_an_error_says_landed_only_where_the_save_has_happened(
     folder: Path, monkeypatch: pytest.MonkeyPatch, nth: int
