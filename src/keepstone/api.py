@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keepstone.operations.restore import RestoreReport
     from keepstone.operations.stats import StoreStats
     from keepstone.operations.verify import VerifyReport
+    from keepstone.repository.diff import Diff
     from keepstone.repository.transaction import Transaction
 
 T = TypeVar("T")
@@ -237,6 +238,20 @@ class Store:
             StorageError: the medium failed; nothing happened, unless it says `landed`.
         """
         return self.repository.transaction(message)
+
+    def diff(self, a: str | Version, b: str | Version, *, texts: bool = False) -> Diff:
+        """Return what differs between two versions: texts by line, JSON by place, folders by file, and metadata.
+
+        Printed, it is short; its fields say all. Other content is compared by size and digest, as are texts above 1 MiB
+        and JSON above 16 MiB; equal content is never loaded. `texts` adds the lines of short text files in folders.
+
+        Raises:
+            ArtifactNotFoundError: a selector means nothing.
+            CorruptionError: what must be looked at is damaged.
+        """
+        from keepstone.repository.diff import diff
+
+        return diff(self.repository, a, b, texts=texts)
 
     def undo(self, commit: int | LogEntry, *, message: str = "") -> LogEntry:
         """Take back what a commit decided about names, by its number or as `history` yields it; return the new commit.

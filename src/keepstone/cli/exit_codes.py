@@ -18,6 +18,7 @@ CORRUPTION: Final = 5
 STORAGE: Final = 6
 UNSUPPORTED_FORMAT: Final = 7
 PARTLY_FAILED: Final = 8
+DIFFERENT: Final = 9
 INTERRUPTED: Final = 130
 
 MEANINGS: Final = {
@@ -30,6 +31,7 @@ MEANINGS: Final = {
     STORAGE: "the medium failed: full, busy, not permitted, not reachable",
     UNSUPPORTED_FORMAT: "the store needs a newer release",
     PARTLY_FAILED: "the rest is done and kept, but some items failed",
+    DIFFERENT: "`keepstone diff --exit-code`: the two differ",
     INTERRUPTED: "interrupted from the keyboard",
 }
 
