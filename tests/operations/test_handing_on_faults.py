@@ -85,8 +85,9 @@ def long(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--long"))
 
 
+@pytest.mark.timeout(3_600)
 def test_a_pin_whose_calls_fail_leaves_the_old_lock_or_the_new_one(
-    original: Path, tmp_path: Path, long: bool
+    original: Path, tmp_path: Path, long: bool, record_property: Callable[[str, object], None]
 ) -> None:
     old = (original / "x.lock").read_bytes()
     whole = (original / "whole.lock").read_bytes()
@@ -112,11 +113,13 @@ def test_a_pin_whose_calls_fail_leaves_the_old_lock_or_the_new_one(
             with keepstone.locked(place / "x.lock") as locked:
                 assert locked.load("b") == "second " * 40
             assert store.fsck().ok
+    record_property("failing calls", count)
     assert count > 8
 
 
+@pytest.mark.timeout(3_600)
 def test_a_restore_whose_calls_fail_changes_nothing_or_all(
-    original: Path, tmp_path: Path, long: bool
+    original: Path, tmp_path: Path, long: bool, record_property: Callable[[str, object], None]
 ) -> None:
     with keepstone.open(original / "store") as store:
         wanted = content_of(store, NAMES)
@@ -138,10 +141,14 @@ def test_a_restore_whose_calls_fail_changes_nothing_or_all(
             assert (again.commit is None) == bool(names)
             assert content_of(store, {"a": "a", "b": "b", "c": "c@latest"}) == wanted
             assert store.fsck(read_data=True).ok
+    record_property("failing calls", count)
     assert count > 8
 
 
-def test_a_bundle_whose_calls_fail_is_absent_or_whole(original: Path, tmp_path: Path, long: bool) -> None:
+@pytest.mark.timeout(3_600)
+def test_a_bundle_whose_calls_fail_is_absent_or_whole(
+    original: Path, tmp_path: Path, long: bool, record_property: Callable[[str, object], None]
+) -> None:
     whole = (original / "whole.bundle").read_bytes()
     count = 0
 
@@ -158,4 +165,5 @@ def test_a_bundle_whose_calls_fail_is_absent_or_whole(original: Path, tmp_path: 
         else:
             assert raised is not None
             assert not getattr(raised, "landed", False)
+    record_property("failing calls", count)
     assert count > 8

@@ -166,6 +166,28 @@ def test_a_folder_that_is_missing_is_said(store: keepstone.Store, tmp_path: Path
     assert store.pins() == ()
 
 
+@pytest.mark.parametrize("path", ["", "a\0b", b"\0"])
+def test_what_no_file_system_can_have_is_no_path(path: object, store: keepstone.Store) -> None:
+    for act in (lambda: store.pin(["a"], path), lambda: store.unpin(path), lambda: keepstone.locked(path)):  # type: ignore[arg-type]
+        with pytest.raises(InvalidInputError, match="not a path"):
+            act()
+
+
+def test_paths_of_any_bytes_work(store: keepstone.Store, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/odd \xff%"
+    os.mkdir(folder)
+    with keepstone.open(os.fsdecode(folder) + "/store") as odd:
+        odd.save("a", "text")
+        odd.pin(["a"], folder + b"/x\xfe.lock")
+        with keepstone.locked(folder + b"/x\xfe.lock") as locked:
+            assert locked.load("a") == "text"
+        assert len(odd.pins()) == 1
+        odd.unpin(folder + b"/x\xfe.lock")
+    store.pin(["a"], folder + b"/y.lock")
+    store.unpin(folder + b"/y.lock")
+    assert store.pins() == ()
+
+
 def test_a_link_is_written_through(store: keepstone.Store, path: Path, tmp_path: Path) -> None:
     (tmp_path / "real.lock").write_text("")
     path.symlink_to("real.lock")

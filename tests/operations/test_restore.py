@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -192,8 +193,9 @@ def restore_said(new: keepstone.Store, folder: Path) -> str | None:
     return None
 
 
+@pytest.mark.timeout(3_600)
 def test_one_flipped_byte_in_a_copy_is_an_error_that_names_it_or_harmless(
-    tmp_path: Path, request: pytest.FixtureRequest
+    tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     names = {"a": "a", "b": "b", "c": "c@latest"}
     fill_small(tmp_path / "store")
@@ -221,6 +223,7 @@ def test_one_flipped_byte_in_a_copy_is_an_error_that_names_it_or_harmless(
                 assert any(name in said for name in ("a@v1", "b@v2", "c@v1")), (path, offset, said)
                 assert new.names() == []
         path.write_bytes(data)
+    record_property("flips in a copy: refused, harmless", (refused, harmless))
     assert refused > harmless
 
 
@@ -236,8 +239,9 @@ with keepstone.open(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.timeout(3_600)
 def test_killed_again_and_again_it_ends_right_and_wastes_little(
-    tmp_path: Path, request: pytest.FixtureRequest
+    tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     """Real kills at random moments of restoring 80 MB, everyday half of it; then once more, to the end."""
     long = bool(request.config.getoption("--long"))
@@ -255,16 +259,15 @@ def test_killed_again_and_again_it_ends_right_and_wastes_little(
     seconds = time.monotonic() - started
     killed = 0
     for _ in range(40 if long else 6):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-c", RESTORE, str(tmp_path / "new"), str(tmp_path / "x.bundle")],
             stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(chance.random() * seconds)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() < 0
-        process.stdout.close()
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.random() * seconds)
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() < 0
         with keepstone.open(tmp_path / "new") as new:
             assert new.names() in ([], ["large/0", "large/1", "small"])
             assert new.fsck().ok
@@ -279,6 +282,7 @@ def test_killed_again_and_again_it_ends_right_and_wastes_little(
         assert new.verify(tmp_path / "x.lock").ok
         assert new.fsck(read_data=True).ok
     written = sum(path.stat().st_size for path in (tmp_path / "new").rglob("*") if path.is_file())
+    record_property("kills", killed)
     assert killed
     # What a killed attempt wrote whole was used, so that little is there twice.
     assert written < 1.3 * total + 64 * 1024 * 1024

@@ -34,7 +34,7 @@ from keepstone.operations.copying import copy_closures, hash_of
 from keepstone.operations.lock import Lock, format_lock, parse_lock, read_lock
 from keepstone.repository.repository import Repository
 from keepstone.storage.calls import Calls
-from keepstone.storage.files import RangeFile, Write, write_file
+from keepstone.storage.files import RangeFile, Write, path_text, write_file
 
 _TRAILER: Final = struct.Struct("<QI8s")
 _PACK_BYTES_TARGET: Final = 32 * 1024 * 1024
@@ -71,7 +71,7 @@ def bundle(
     session = repository.session
     found = read_lock(lock, session.calls)
     session.refresh()
-    write_bundle(blobs_of(session), found, os.fspath(path), replace=replace, calls=session.calls)
+    write_bundle(blobs_of(session), found, path_text(path), replace=replace, calls=session.calls)
 
 
 def write_bundle(blobs: PackBlobs, lock: Lock, path: str, *, replace: bool, calls: Calls) -> None:
@@ -144,7 +144,7 @@ class Bundle:
             MalformedError, DigestMismatchError: it is no bundle, cut short, or its table is damaged.
             UnsupportedFormatError: a newer release wrote it.
         """
-        self.path = os.fspath(path)
+        self.path = path_text(path)
         self._file = RangeFile(self.path, calls or Calls())
         try:
             table, start = self._read_table()
@@ -224,6 +224,6 @@ def is_bundle(path: str | os.PathLike[str], calls: Calls | None = None) -> bool:
     Raises:
         NotFoundError: there is no such file.
     """
-    with RangeFile(os.fspath(path), calls or Calls()) as file:
+    with RangeFile(path_text(path), calls or Calls()) as file:
         head = file.read_range(file.path, 0, 64)
     return b"\0" in head or head.startswith(PACK_FRAME_MAGIC)

@@ -25,7 +25,7 @@ from keepstone.foundation.format import LOCK_BYTES_MAX, LOCK_FORMAT
 from keepstone.foundation.names import check_name, is_control, matches_digest, parse_selector, shown, unquote
 from keepstone.repository.refs import Kind
 from keepstone.storage.calls import Calls
-from keepstone.storage.files import read_whole
+from keepstone.storage.files import path_text, read_whole
 from keepstone.storage.locate import is_url, without_credentials
 
 MAGIC: Final = "keepstone-lock"
@@ -166,16 +166,16 @@ def read_lock(path: str | os.PathLike[str], calls: Calls | None = None) -> Lock:
         MalformedError: a line is not as a lock has it; the message says which.
         UnsupportedFormatError: a newer release wrote it.
     """
-    return parse_lock(read_lock_text(path, calls), where=os.fspath(path))
+    return parse_lock(read_lock_text(path, calls), where=path_text(path))
 
 
 def read_lock_text(path: str | os.PathLike[str], calls: Calls | None = None) -> bytes:
     """Return the bytes of a lock file, which may be anything, of at most the limit and one."""
     try:
-        return read_whole(os.fspath(path), LOCK_BYTES_MAX, calls or Calls())
+        return read_whole(path_text(path), LOCK_BYTES_MAX, calls or Calls())
     except NotFoundError as error:
         raise NotFoundError(
-            f"there is no lock file {os.fspath(path)!r}", hint="write one with `keepstone pin`"
+            f"there is no lock file {path_text(path)!r}", hint="write one with `keepstone pin`"
         ) from error
 
 

@@ -21,6 +21,7 @@ from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.version import Version
+from keepstone.storage.files import path_text
 from keepstone.storage.locate import locate
 
 
@@ -38,9 +39,9 @@ class Locked:
     """
 
     def __init__(self, path: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(path_text(path))
         self.lock: Lock = read_lock(self.path)
-        place = named_store(self.lock, self.path) if store is None else os.fspath(store)
+        place = named_store(self.lock, self.path) if store is None else path_text(store)
         self._repository: Repository = open_repository(
             locate(place, writable=False), create=False, writable=False
         )

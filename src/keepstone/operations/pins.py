@@ -46,7 +46,7 @@ from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Restage, Staging
-from keepstone.storage.files import write_file
+from keepstone.storage.files import path_text, write_file
 from keepstone.storage.locate import is_url
 
 PIN_PREFIX: Final = ":pins/"
@@ -92,7 +92,7 @@ def pin(
     remotes: Iterable[str] | None = None,
 ) -> Pinned:
     """Write the lock file of what `selectors` mean now, and protect it. See `Store.pin`."""
-    session, target = repository.session, os.fspath(path)
+    session, target = repository.session, path_text(path)
     wanted = [_frozen(repository, selector) for selector in _selected(selectors)]
     old = _present_text(session, target)
     if remotes is None:
@@ -248,6 +248,11 @@ def _write(session: Session, path: str, lock: Lock) -> None:
 
 
 def _where(session: Session, path: str) -> str:
+    # A path of undecodable bytes cannot stand in MessagePack text.
+    return _path_from_store(session, path).encode("utf-8", "backslashreplace").decode()
+
+
+def _path_from_store(session: Session, path: str) -> str:
     place, store = os.path.realpath(path), session.storage.location
     if is_url(store):
         return place
@@ -258,9 +263,7 @@ def _where(session: Session, path: str) -> str:
 
 
 def _blob(session: Session, path: str, text: bytes) -> bytes:
-    # A path of undecodable bytes cannot stand in MessagePack text.
-    where = _where(session, path).encode("utf-8", "backslashreplace").decode()
-    return encode(PinnedLock(where, text))
+    return encode(PinnedLock(_where(session, path), text))
 
 
 def _digest_of(blob: bytes) -> Digest:
@@ -323,7 +326,7 @@ def _read(repository: Repository, ref: str) -> tuple[Pin, PinnedLock]:
 
 def unpin(repository: Repository, lock: str | os.PathLike[str]) -> Pin:
     """Take the protection of a lock away; return what was pinned. The file stays. See `Store.unpin`."""
-    session, given = repository.session, os.fspath(lock)
+    session, given = repository.session, path_text(lock)
     session.require_writable()
     session.refresh()
     chosen = _chosen(repository, given)
@@ -337,8 +340,8 @@ def _chosen(repository: Repository, given: str) -> Pin:
     for found, _ in known:
         if found.id == given:
             return found
-    place = os.path.realpath(given)
-    same = [(found, pinned) for found, pinned in known if found.path == place]
+    where = _where(session, given)
+    same = [(found, pinned) for found, pinned in known if pinned.where == where]
     try:
         text = read_lock_text(given, session.calls)
         exact = [found for found, pinned in same if pinned.lock == text]

@@ -33,6 +33,7 @@ from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Restage, Staging, write_pack
 from keepstone.storage.calls import Calls
+from keepstone.storage.files import path_text
 from keepstone.storage.locate import is_url, locate
 
 _ENTRIES_TOGETHER: Final = 50_000
@@ -66,7 +67,7 @@ def restore(
     """Bring what a lock names into the store. See `Store.restore`."""
     session = repository.session
     session.require_writable()
-    given = os.fspath(lock)
+    given = path_text(lock)
     if is_bundle(given, session.calls):
         if source is None:
             source = given
@@ -96,7 +97,7 @@ def open_source(
         source.session.refresh()
         yield OpenSource(blobs_of(source.session), None)
         return
-    place = named_store(lock, lock_path) if source is None else os.fspath(source)
+    place = named_store(lock, lock_path) if source is None else path_text(source)
     touched = f"{lock.names[0].selector} and {len(lock.names) - 1} more" if lock.names else "nothing"
     if not is_url(place) and not os.path.isdir(place):
         with naming(touched):

@@ -23,6 +23,18 @@ _SYNC_UNSUPPORTED: Final = frozenset((errno.EINVAL, errno.ENOTSUP))
 Write = Callable[[bytes], None]
 
 
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as text.
+
+    Raises:
+        InvalidInputError: no file system can have it.
+    """
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise InvalidInputError(f"not a path: {text!r}", hint="name a file")
+    return text
+
+
 def write_file(path: str, fill: Callable[[Write], None], *, replace: bool, calls: Calls) -> None:
     """Make the file `path` of what `fill` writes, piece by piece; durable on return, whole or not there at all.
 
