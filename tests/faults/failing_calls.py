@@ -20,7 +20,7 @@ from tests.storage.faulty_calls import NAMES, FaultyCalls
 import keepstone
 from keepstone.api import Store
 from keepstone.blobs import held
-from keepstone.foundation.errors import KeepstoneError, NotFoundError, StorageError
+from keepstone.foundation.errors import KeepstoneError, NotFoundError, RefConflictError, StorageError
 from keepstone.repository import opening
 
 FAILING_MAX = 5
@@ -345,8 +345,8 @@ class Sweep:
         if store._repository is None or self._operation.opens:  # pyright: ignore[reportPrivateUsage]
             return
         again = attempt(lambda: self._operation.act(store))
-        if isinstance(again.error, NotFoundError):
-            # It had landed: what was to be removed is gone.
+        if isinstance(again.error, NotFoundError | RefConflictError):
+            # It had landed: what was to be removed, or taken back, is gone.
             again = Outcome(None, None)
         assert again.error is None, f"repeated with good calls: {again.error!r}"
         if store._repository is not None:  # pyright: ignore[reportPrivateUsage]

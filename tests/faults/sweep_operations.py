@@ -25,6 +25,7 @@ EARLY = (
 )
 WITH_CATALOG = (("keepstone.repository.entries.CATALOG_ENTRIES_MIN", 1),)
 LOCK, BUNDLE = "keepstone.lock", "bundle"
+MISTAKE = "to be taken back"
 SMALL_PACKS = 2
 
 
@@ -174,6 +175,10 @@ def change_much(store: Store) -> None:
         change.remove("doomed@v1")
 
 
+def undo(store: Store) -> None:
+    store.undo(next(entry for entry in store.history() if entry.message == MISTAKE))
+
+
 def beside_of(store: Store, name: str) -> str:
     """A path beside the store, of this run alone."""
     return f"{store.location}.{name}"
@@ -234,6 +239,8 @@ def operations(source: Path) -> list[Operation]:
         Operation("fsck", lambda s: s.fsck(read_data=True) and None, begin, reads=True),
         Operation("stats", stats, begin, reads=True),
         Operation("transaction", change_much, begin),
+        Operation("undo a save", undo, lambda s: s.save("model", 3, message=MISTAKE)),
+        Operation("undo a removal", undo, lambda s: s.remove("doomed", message=MISTAKE)),
         Operation("snapshot", lambda s: s.collection("items").snapshot(aliases=["kept"]).number, begin),
         Operation("read a snapshot", read_snapshot, lambda s: s.collection("items").snapshot(), reads=True),
         Operation(
