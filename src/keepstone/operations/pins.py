@@ -22,7 +22,6 @@ from keepstone.foundation.errors import (
     InvalidInputError,
     KeepstoneError,
     NotFoundError,
-    StorageError,
     StoragePermissionError,
 )
 from keepstone.foundation.format import LOCK_BYTES_MAX
@@ -46,6 +45,7 @@ from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Restage, Staging
+from keepstone.storage.calls import preparing
 from keepstone.storage.files import path_text, write_file
 from keepstone.storage.locate import is_url
 
@@ -115,12 +115,9 @@ def pin(
     def build(staging: Staging, state: State, staged: tuple[Lock, Digest]) -> Draft | None:
         return _draft(session, staging, state, *staged)
 
-    try:
+    # The protection first: the lock file is what was asked for.
+    with preparing():
         made = repository.commit_staged(stage, build)
-    except StorageError as error:
-        # The protection may stand; the lock file does not, so repeating is right.
-        error.landed = False
-        raise
     try:
         _write(session, target, locks[0])
     except KeepstoneError:

@@ -19,7 +19,6 @@ from keepstone.foundation.errors import (
     BlobNotFoundError,
     InvalidInputError,
     KeyNotFoundError,
-    StorageError,
 )
 from keepstone.foundation.format import JOURNAL_VALUE_BYTES_MAX, Form
 from keepstone.foundation.names import check_key, shown
@@ -30,6 +29,7 @@ from keepstone.objects.plain import decode_value, encode_value
 from keepstone.repository.refs import NameRef, check_kind, read_name_ref
 from keepstone.repository.rows import EntryRow
 from keepstone.repository.staging import Staging
+from keepstone.storage.calls import preparing
 
 if TYPE_CHECKING:
     from keepstone.repository.repository import Repository
@@ -223,12 +223,8 @@ class Collection(MutableMapping[str, T], Generic[T]):
         self._exists_in = state
 
     def _create_first(self) -> None:
-        try:
+        with preparing():
             self.create()
-        except StorageError as error:
-            # The collection may stand; the item does not, so repeating is right.
-            error.landed = False
-            raise
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 

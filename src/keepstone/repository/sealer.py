@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Final
 
 from keepstone.foundation.bell import Bell
-from keepstone.foundation.errors import KeepstoneError, StorageBusyError, StorageError
+from keepstone.foundation.errors import KeepstoneError, StorageBusyError
 from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
 from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
 from keepstone.repository.session import Session
+from keepstone.storage.calls import preparing
 
 UNSEALED_JOURNALS_MAX: Final = 4
 IDLE_SECONDS: Final = 60.0
@@ -66,12 +67,9 @@ class Sealer:
         """Finish the full journal and have it sealed; helps when too many wait."""
         self._session.spool.finish()
         if self._free_journals() > UNSEALED_JOURNALS_MAX:
-            try:
+            # What lands here is older; whoever set an item, or the first of many, may well repeat that.
+            with preparing():
                 self.seal(LOCK_WAIT_SECONDS)
-            except StorageError as error:
-                # What landed is older; whoever set an item, or the first of many, may well repeat that.
-                error.landed = False
-                raise
         else:
             self.start()
             self._wake.ring()

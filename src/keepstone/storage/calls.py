@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final, ParamSpec, TypeVar
 
 from keepstone.foundation.errors import StorageError, StorageFullError, StoragePermissionError
@@ -145,6 +146,16 @@ def read_all(calls: Calls, fd: int, start: int, size: int) -> bytes:
         start += len(part)
         size -= len(part)
     return b"".join(parts)
+
+
+@contextmanager
+def preparing() -> Generator[None]:
+    """Around a step that comes before what a caller asked for: where the step landed, that did not, so repeat it."""
+    try:
+        yield
+    except StorageError as error:
+        error.landed = False
+        raise
 
 
 def translated(

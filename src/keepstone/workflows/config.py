@@ -19,8 +19,8 @@ from keepstone.foundation.errors import (
     ConfigChangedError,
     InvalidInputError,
     RefConflictError,
-    StorageError,
 )
+from keepstone.storage.calls import preparing
 from keepstone.workflows.redact import redact, redact_command
 from keepstone.workflows.values import canonical_digest, plain
 
@@ -173,16 +173,10 @@ def claim(
             )
         wanted = _next_claim(present, config, redo=redo)
         try:
-            if present is None:
-                store.save(artifact_name(name), wanted, expected=None)
-            else:
-                store.save(artifact_name(name), wanted, expected=version)
+            with preparing():
+                store.save(artifact_name(name), wanted, expected=None if present is None else version)
         except RefConflictError:
             continue
-        except StorageError as error:
-            # The configuration may stand; what it was claimed for does not, so repeating is right.
-            error.landed = False
-            raise
         return wanted
 
 
