@@ -15,6 +15,7 @@ from keepstone.blobs.journal import JournalFile
 from keepstone.blobs.journal_header import read_journal_header
 from keepstone.blobs.spool import Spool
 from keepstone.foundation.errors import CorruptionError, MalformedError, UnsupportedFormatError
+from keepstone.foundation.frame import HEADER_BYTES
 from keepstone.storage.calls import Calls
 
 MakeSpool = Callable[..., Spool]
@@ -186,6 +187,25 @@ def test_the_end_of_a_journal_kept_as_a_value_does_not_end_the_journal(
     path.write_bytes(data)
 
     assert ("last", b"2") in contents(opened(path))
+
+
+def test_a_write_that_is_under_way_is_waited_for(make_spool: MakeSpool) -> None:
+    writer, reader = make_spool(), make_spool()
+    first = writer.append("answers", [item("a", b"alpha")])
+    writer.append("answers", [item("b", b"beta")])
+    path = first.journal.path
+    whole = path.read_bytes()
+    value = first.offset + HEADER_BYTES
+    # The size is there and the bytes are not: as between two steps of the kernel.
+    path.write_bytes(whole[:value] + bytes(len(b"beta")))
+    reader.refresh()
+    path.write_bytes(whole)
+
+    reader.refresh()
+
+    row = reader.find("answers", "b")
+    assert row is not None
+    assert row.journal.read_value(row) == b"beta"
 
 
 def test_a_half_written_value_that_holds_frames_is_read_when_it_is_whole(

@@ -16,7 +16,7 @@ from tests.blobs.test_journal import contents, opened
 from tests.storage.faulty_calls import FaultyCalls
 
 from keepstone.blobs.journal_writer import Journal, JournalFinished
-from keepstone.blobs.spool import Spool
+from keepstone.blobs.spool import Spool, Ticket
 from keepstone.foundation.clock import Clock
 from keepstone.foundation.errors import StorageError, StorageFullError
 from keepstone.storage.calls import Calls
@@ -31,9 +31,11 @@ class Tracing(Calls):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.seen: list[str] = []
+        self.named_early: list[str] = []
 
     def try_lock(self, fd: int) -> bool:
         self.seen.append("lock")
+        self.named_early += [name for name in os.listdir(self.folder) if not name.startswith(".")]
         return super().try_lock(fd)
 
     def fsync(self, fd: int) -> None:
@@ -55,6 +57,7 @@ def test_a_journal_is_locked_and_synced_before_it_has_a_name(make_spool: MakeSpo
 
     # The folder itself may be made, and brought to disk, before.
     assert calls.seen[-5:] == ["lock", "fsync", "name", "taken", "fsync"]
+    assert calls.named_early == []
 
 
 def test_locks_are_only_ever_given_back_by_closing() -> None:
@@ -120,6 +123,32 @@ def test_many_waiting_threads_share_one_sync(make_spool: MakeSpool) -> None:
     # One for the first, which began before the others had appended, and one for all of them together.
     assert len(made) <= 2
     assert len(spool.rows("answers")) == 9
+
+
+def test_a_sync_covers_what_was_appended_before_it_and_counts_when_it_has_ended(
+    make_spool: MakeSpool,
+) -> None:
+    calls = FaultyCalls()
+    spool = make_spool(calls)
+    first = spool.append("answers", [item("first", b"")])
+    journal = first.journal
+    late: list[Ticket] = []
+    covered_during: list[int] = []
+    real = calls.fdatasync
+
+    def interrupted_by_an_append(fd: int) -> None:
+        covered_during.append(journal.synced)
+        real(fd)
+        if not late:
+            late.append(spool.append("answers", [item("late", b"x")]))
+
+    calls.fdatasync = interrupted_by_an_append  # pyright: ignore
+
+    spool.sync(first)
+
+    assert covered_during[0] < first.offset <= journal.synced < late[0].offset
+    spool.sync(late[0])
+    assert len(covered_during) == 2
 
 
 def test_what_is_synced_is_not_synced_again(make_spool: MakeSpool) -> None:

@@ -188,6 +188,23 @@ def test_a_catalog_of_a_lost_history_is_not_believed(filled: Path, tmp_path: Pat
         _check(store)
 
 
+def test_a_lost_commit_takes_no_older_item_with_it(filled: Path) -> None:
+    # The catalog holds one row of a key, the newest; without the commit that brought it an older one counts again.
+    before = {path.name for path in (filled / "log").iterdir()}
+    with keepstone.open(filled) as store:
+        key = next(iter(store.collection("c")))
+        old = store.collection("c")[key]
+        store.collection("c")[key] = "newer"
+        store.flush()
+        _entries(store).fold(lambda: False)
+    for path in (filled / "log").iterdir():
+        if path.name not in before:
+            path.unlink()
+
+    with keepstone.open(filled) as store:
+        assert store.collection("c")[key] == old
+
+
 def test_two_processes_worth_of_sessions_share_it(filled: Path) -> None:
     with keepstone.open(filled) as writer, keepstone.open(filled, mode="r") as reader:
         writer.collection("c")["more"] = 1
