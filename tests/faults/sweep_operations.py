@@ -214,6 +214,7 @@ def operations(source: Path) -> list[Operation]:
         Operation("save file", lambda s: s.save("file", source / "a.txt").number),
         Operation("load", loaded, mode="r", reads=True),
         Operation("names and versions", named, reads=True),
+        Operation("diff", lambda s: str(s.diff("model@v1", "model@v2")), reads=True),
         Operation("alias", lambda s: s.alias("model@v2", "prod").number, begin),
         Operation("unalias", lambda s: s.unalias("model", "prod")),
         Operation("remove a version", lambda s: s.remove("doomed@v1") and None),
