@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import inspect
 import json
@@ -28,6 +29,8 @@ from keepstone import (
     UnsupportedFormatError,
 )
 from keepstone.history.checkpoint import Checkpoints
+from keepstone.history.commit import Draft, RefChange
+from keepstone.history.validate import horizon_value
 from keepstone.repository.collection import Collection
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.repository import Repository
@@ -348,6 +351,14 @@ def clock_back(place: Place) -> object:
     assert store.load("a") == "later"
 
 
+def before_horizon(place: Place) -> object:
+    store = place.open()
+    log, tip = store.repository.session.log, store.repository.session.log.state.number
+    value = horizon_value(store.repository.session.clock.stamp() + 1)
+    log.append(lambda state: Draft(refs=(RefChange(":horizon/c", None, value),)))
+    return store.at(tip).collection("c")
+
+
 def forked(place: Place) -> object:
     answers = place.collection
     answers["parent"] = 1
@@ -441,6 +452,14 @@ PROVOKED: Final[dict[str, Callable[[Place], object]]] = {
     "a snapshot of a collection that does not exist": lambda p: p.open().collection("d").snapshot(),
     "setting an item of a snapshot": lambda p: p.collection.snapshot().items().update({"k": 2}),
     "the files of a snapshot": lambda p: p.collection.snapshot().open(),
+    '`at("yesterday")`': lambda p: p.open().at("yesterday"),
+    "`at` of a time without a zone": lambda p: p.open().at(datetime.datetime(2026, 11, 20)),
+    "`at(2.5)`": lambda p: p.open().at(2.5),  # type: ignore[arg-type]
+    "`at` of a commit that is not there yet": lambda p: p.open().at(99),
+    "a name in a past that did not have it": lambda p: p.open().at(1).load("large"),
+    "a collection in a past that did not have it": lambda p: p.open().at("2001-01-01").collection("c"),
+    "saving to the past": lambda p: p.open().at(1).save("a", 3),
+    "what a collection held before its horizon": before_horizon,
     "`expected=None` for a name that exists": lambda p: p.open().save("a", 3, expected=None),
     "`expected=` of an alias that moved": lambda p: p.open().alias("a@v1", "prod", expected="a@v1"),
     "removing a version that an alias means": lambda p: p.open().remove("a@v2"),

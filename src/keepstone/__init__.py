@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keepstone.operations.locked import Locked as Locked
     from keepstone.operations.verify import verify_bundle as verify_bundle
     from keepstone.repository.collection import Collection as Collection
+    from keepstone.repository.past import Past as Past
     from keepstone.repository.transaction import Transaction as Transaction
     from keepstone.repository.version import Version as Version
     from keepstone.workflows.record import Record as Record
@@ -31,6 +32,7 @@ _PLACES: Final = {
     "Collection": "keepstone.repository.collection",
     "Digest": "keepstone.foundation.digest",
     "Locked": "keepstone.operations.locked",
+    "Past": "keepstone.repository.past",
     "Record": "keepstone.workflows.record",
     "Results": "keepstone.workflows.results",
     "Store": "keepstone.api",
@@ -50,6 +52,7 @@ _PLACES: Final = {
             "CorruptionError",
             "DigestMismatchError",
             "DivergedError",
+            "HistoryGoneError",
             "InvalidInputError",
             "KeepstoneError",
             "KeyNotFoundError",

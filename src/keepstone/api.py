@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keepstone.operations.stats import StoreStats
     from keepstone.operations.verify import VerifyReport
     from keepstone.repository.diff import Diff
+    from keepstone.repository.past import Past, When
     from keepstone.repository.transaction import Transaction
 
 T = TypeVar("T")
@@ -192,15 +193,7 @@ class Store:
         """
         if where is not None:
             check_kind_of(where, Callable, "where", "a function of a version")
-        found: list[Version] = []
-        for name in self.names(prefix, kind="artifact"):
-            version = self.resolve(name)
-            try:
-                if where is None or where(version):
-                    found.append(version)
-            except KeyError:
-                continue
-        return found
+        return self.repository.naming.find(prefix, where)
 
     def alias(self, selector: str, alias: str, *, expected: str | None = ANY, message: str = "") -> Version:
         """Let `alias` mean what `selector` means now; return that version.
@@ -273,6 +266,21 @@ class Store:
     def history(self, name: str | None = None) -> Iterator[LogEntry]:
         """Yield what was decided about `name` (about everything), newest first."""
         return (log_entry(commit) for commit in self.repository.history(name))
+
+    def at(self, when: When) -> Past:
+        """Return the store as it was at a moment: to be read as this one, and not to be changed.
+
+        `when` is a date (`"2026-11-20"`: its end, UTC), an RFC 3339 time, a `datetime` with a zone, or the number of a
+        commit. Of a time to come it is the store as it is now; before the first commit it is empty. Moments go by the
+        clocks of those who wrote.
+
+        Raises:
+            InvalidInputError: not a date or time.
+            NotFoundError: there is no commit of that number yet.
+        """
+        from keepstone.repository.past import past_of
+
+        return past_of(self.repository, when)
 
     # ---- collections -------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
 from keepstone.cli.formatting import moment
-from keepstone.cli.opening import open_to_read
-from keepstone.cli.parser import add_json
+from keepstone.cli.opening import open_to_look
+from keepstone.cli.parser import add_at, add_json
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -22,6 +22,7 @@ Show the commits of the store, or those that concern NAME, the newest first."""
 EXAMPLES = """\
 keepstone history
 keepstone history models/email --limit 5
+keepstone history --at 3
 """
 
 
@@ -31,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", "-n", type=count, default=20, metavar="N", help="how many (default 20; 0 for all)"
     )
+    add_at(parser)
     add_json(parser)
 
 
@@ -44,7 +46,7 @@ def count(text: str) -> int:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the commits."""
-    with open_to_read(arguments, console) as store:
+    with open_to_look(arguments, console) as store:
         entries = list(itertools.islice(store.history(arguments.name), arguments.limit or None))
     if arguments.json:
         console.json([{**entry._asdict(), "time": moment(entry.time)} for entry in entries])

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
 from keepstone.cli.formatting import moment, plural, size
-from keepstone.cli.opening import open_to_read
-from keepstone.cli.parser import add_json
+from keepstone.cli.opening import open_to_look, open_to_read
+from keepstone.cli.parser import add_at, add_json
 
 if TYPE_CHECKING:
     from keepstone.api import Store
     from keepstone.cli.console import Console
+    from keepstone.repository.past import Past
     from keepstone.repository.refs import Kind
 
 HELP = """\
@@ -25,6 +26,7 @@ EXAMPLES = """\
 keepstone list
 keepstone list models/ --kind artifact
 keepstone list --names | head               # only names, one a line
+keepstone list --at 2026-11-20             # as it was at the end of that day
 keepstone list --json
 keepstone list --pins
 """
@@ -38,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--names", action="store_true", help="print the names alone, one a line")
     parser.add_argument("--pins", action="store_true", help="the pins, not the names")
+    add_at(parser)
     add_json(parser)
 
 
@@ -46,7 +49,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.pins:
         return _list_pins(arguments, console)
     kinds: list[Kind] = [arguments.kind] if arguments.kind else ["artifact", "collection"]
-    with open_to_read(arguments, console) as store:
+    with open_to_look(arguments, console) as store:
         found = sorted((name, kind) for kind in kinds for name in store.names(arguments.prefix, kind=kind))
         if arguments.names:
             for name, _ in found:
@@ -82,7 +85,7 @@ def _list_pins(arguments: argparse.Namespace, console: Console) -> int:
     return exit_codes.OK
 
 
-def _facts(store: Store, name: str, kind: str) -> dict[str, object]:
+def _facts(store: Store | Past, name: str, kind: str) -> dict[str, object]:
     if kind == "collection":
         return {"name": name, "kind": kind, "items": len(store.collection(name))}
     version = store.resolve(name)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from keepstone.cli import exit_codes
 from keepstone.cli.describe import amount, version_facts
 from keepstone.cli.formatting import plural
-from keepstone.cli.opening import open_to_read
+from keepstone.cli.opening import open_to_look
 from keepstone.cli.output import check_free, show_bytes, write_file, write_folder
+from keepstone.cli.parser import add_at
 from keepstone.foundation.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from keepstone.api import Store
     from keepstone.cli.console import Console
+    from keepstone.repository.past import Past
     from keepstone.repository.version import Version
 
 HELP = """\
@@ -30,6 +32,7 @@ keepstone load models/email@prod model.bin
 keepstone load prompts/reader
 keepstone load data/train@v1 folder --force
 keepstone load answers/gsm8k --key q17
+keepstone load models/email --at 2         # what its newest version was after commit 2
 """
 
 
@@ -38,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("selector", metavar="SELECTOR", help="a name, name@v3, name@alias, name@2026-11-20 …")
     parser.add_argument("path", nargs="?", metavar="PATH", help="where to write it (else standard output)")
     parser.add_argument("--key", metavar="KEY", help="load this item of a collection")
+    add_at(parser)
     parser.add_argument("--force", action="store_true", help="replace what is at PATH")
 
 
@@ -45,7 +49,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Write it."""
     if arguments.path is not None:
         check_free(arguments.path, arguments.force or _is_empty_folder(arguments.path))
-    with open_to_read(arguments, console) as store:
+    with open_to_look(arguments, console) as store:
         if arguments.key is not None:
             data = item_bytes(store, arguments.selector, arguments.key)
             if arguments.path is None:
@@ -125,7 +129,7 @@ def item_lines(version: Version) -> Iterator[bytes]:
             ) from error
 
 
-def item_bytes(store: Store, name: str, key: str) -> bytes:
+def item_bytes(store: Store | Past, name: str, key: str) -> bytes:
     """Return one item of a collection: bytes as they are, text in UTF-8, anything else as JSON.
 
     Raises:

@@ -5,6 +5,8 @@ Layer: cli. Reading commands open for reading and never create; only commands th
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
     from keepstone.api import Store
     from keepstone.cli.console import Console
+    from keepstone.repository.past import Past
 
 
 def open_to_read(arguments: argparse.Namespace, console: Console) -> Store:
@@ -19,6 +22,17 @@ def open_to_read(arguments: argparse.Namespace, console: Console) -> Store:
     import keepstone
 
     return keepstone.open(console.store_path(arguments), mode="r")
+
+
+@contextmanager
+def open_to_look(arguments: argparse.Namespace, console: Console) -> Generator[Store | Past]:
+    """Yield the store, open for reading, or with `--at` what it was then."""
+    with open_to_read(arguments, console) as store:
+        when: str | None = arguments.at
+        if when is None:
+            yield store
+        else:
+            yield store.at(int(when) if when.isascii() and when.isdigit() else when)
 
 
 def open_to_change(arguments: argparse.Namespace, console: Console) -> Store:

@@ -83,6 +83,15 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
 
 
+def add_at(parser: argparse.ArgumentParser) -> None:
+    """Add `--at`, the same on every command that only reads; `opening.open_to_look` heeds it."""
+    parser.add_argument(
+        "--at",
+        metavar="WHEN",
+        help="as it was then: 2026-11-20 (the end of that day, UTC), 2026-11-20T18:00Z, or the number of a commit",
+    )
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that is spelled most like `word`, or an empty string."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from keepstone.cli import exit_codes
 from keepstone.cli.describe import aliases_of, amount, version_facts
 from keepstone.cli.formatting import plural, size
-from keepstone.cli.opening import open_to_read
-from keepstone.cli.parser import add_json
+from keepstone.cli.opening import open_to_look
+from keepstone.cli.parser import add_at, add_json
 
 if TYPE_CHECKING:
     from keepstone.api import Store
     from keepstone.cli.console import Console
+    from keepstone.repository.past import Past
 
 HELP = """\
 Show what is known about the version that SELECTOR means: digest, time, size, metadata, parents, files.
@@ -32,12 +33,13 @@ PARTS_SHOWN_MAX: Final = 20
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("selector", metavar="SELECTOR", help="a name, name@v3, name@alias, name@2026-11-20 …")
+    add_at(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the facts."""
-    with open_to_read(arguments, console) as store:
+    with open_to_look(arguments, console) as store:
         selector: str = arguments.selector
         if "@" not in selector and store.kind(selector) == "collection":
             facts: dict[str, Any] = {"name": selector, "kind": "collection"}
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return exit_codes.OK
 
 
-def _facts(store: Store, selector: str) -> dict[str, Any]:
+def _facts(store: Store | Past, selector: str) -> dict[str, Any]:
     version = store.resolve(selector)
     facts = version_facts(version)
     facts["kind"] = "snapshot" if version.is_snapshot else "artifact"

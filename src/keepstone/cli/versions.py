@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keepstone.cli import exit_codes
 from keepstone.cli.describe import aliases_of, amount, short_digest, version_facts
-from keepstone.cli.opening import open_to_read
-from keepstone.cli.parser import add_json
+from keepstone.cli.opening import open_to_look
+from keepstone.cli.parser import add_at, add_json
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -29,12 +29,13 @@ METADATA_SHOWN_MAX: Final = 48
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("name", metavar="NAME", help="a name such as models/email")
+    add_at(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the versions."""
-    with open_to_read(arguments, console) as store:
+    with open_to_look(arguments, console) as store:
         found = store.versions(arguments.name)
         aliases = store.aliases(arguments.name)
     facts = [{**version_facts(version), "aliases": aliases_of(aliases, version.number)} for version in found]

@@ -82,6 +82,15 @@ class BlobNotFoundError(NotFoundError):
         self.digest = digest
 
 
+class HistoryGoneError(NotFoundError):
+    """A moment was asked for of which not everything is kept any more; `since` is the earliest that is (RFC 3339)."""
+
+    def __init__(self, message: str, *, name: str, since: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+        self.since = since
+
+
 class ObjectNotFoundError(NotFoundError):
     """A storage medium has no object under this key."""
 

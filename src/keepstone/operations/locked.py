@@ -16,7 +16,7 @@ from keepstone.operations.closure import naming
 from keepstone.operations.lock import Lock, LockedName, read_lock
 from keepstone.operations.restore import named_store
 from keepstone.repository.collection import Collection
-from keepstone.repository.frozen import FrozenCollection, SnapshotItems, snapshot_items
+from keepstone.repository.frozen import FrozenCollection, SnapshotItems, reopen_snapshot, snapshot_items
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
@@ -29,7 +29,7 @@ class _LockedItems(SnapshotItems):
     """A snapshot that is known by its digest: its number is that of another store."""
 
     def reduced(self) -> tuple[Any, ...]:
-        return (f"{self._version.name}@{self._version.digest}",)
+        return (reopen_snapshot, f"{self._version.name}@{self._version.digest}")
 
 
 class Locked:

@@ -56,7 +56,7 @@ class Items(Protocol):
         ...
 
     def reduced(self) -> tuple[Any, ...]:
-        """Return what `_reopen` makes the same items of."""
+        """Return a function of the repository and a type that makes the same collection, and its other arguments."""
         ...
 
 
@@ -71,7 +71,8 @@ class FrozenCollection(Collection[T]):
         return f"<Collection {self._items.title!r}, read-only, in {self._session.storage.location}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self._repository, self.type, *self._items.reduced()))
+        make, *arguments = self._items.reduced()
+        return (make, (self._repository, self.type, *arguments))
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -157,8 +158,8 @@ class SnapshotItems:
         return self._version.selector
 
     def reduced(self) -> tuple[Any, ...]:
-        """Return its selector: a version never changes."""
-        return (self._version.selector,)
+        """Return how another process opens it: by its selector, since a version never changes."""
+        return (reopen_snapshot, self._version.selector)
 
     def count(self) -> int:
         """Return how many items there are; stands in the root."""
@@ -246,5 +247,6 @@ def open_snapshot(repository: Repository, version: Version, kind: Any) -> Frozen
     return FrozenCollection(repository, version.name, kind, snapshot_items(repository, version))
 
 
-def _reopen(repository: Repository, kind: Any, selector: str) -> FrozenCollection[Any]:
+def reopen_snapshot(repository: Repository, kind: Any, selector: str) -> FrozenCollection[Any]:
+    """Return the snapshot that `selector` means as a mapping: what a pickled one is made of again."""
     return open_snapshot(repository, repository.resolve(selector), kind)

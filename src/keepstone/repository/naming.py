@@ -88,28 +88,71 @@ class Published:
         return None if row is None or row.digest is None else Found(name, number, row.digest, row.stamp)
 
 
+class Moment(NamedTuple):
+    """A moment in the life of a store."""
+
+    state: State
+    """After the newest commit that was made by then."""
+    until_ns: int
+    """The last nanosecond of it: entries stamped later are not seen."""
+
+
+class Departed:
+    """What names meant at an earlier moment."""
+
+    def __init__(self, session: Session, moment: Moment) -> None:
+        self._session = session
+        self._moment = moment
+        self.state = moment.state
+
+    @property
+    def refs(self) -> Mapping[str, bytes]:
+        """The refs of that moment."""
+        return self.state.refs
+
+    def find_version(self, name: str, number: int) -> Found | None:
+        """Return a version, None where there was no such one.
+
+        A number never gets another digest, so its entry may be of any time; that of its removal may not.
+        """
+        ref = _ref_of(self.refs, name)
+        if ref is None or number > ref.newest:
+            return None
+        rows = self._session.entries.history(VERSIONS, version_key(name, number))
+        removed = any(row.digest is None and row.stamp <= self._moment.until_ns for row in rows)
+        row = None if removed else next((row for row in rows if row.digest is not None), None)
+        self._session.entries.refuse_to_guess(VERSIONS, row)
+        return None if row is None or row.digest is None else Found(name, number, row.digest, row.stamp)
+
+
 class VersionGoneError(ArtifactNotFoundError):
     """A ref means a version that is not there: somebody removed it after the state of the ref."""
 
 
 class Naming:
-    """Names, versions and aliases of one store."""
+    """Names, versions and aliases of one store: as they are, or as they were at one moment."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, moment: Moment | None = None) -> None:
         self._session = session
+        self._moment = moment
         self.repository: Repository | None = None
 
-    def present(self) -> Published:
-        """Return what names mean now."""
+    def present(self) -> Published | Departed:
+        """Return what names mean now, or meant at the moment."""
+        if self._moment is not None:
+            return Departed(self._session, self._moment)
         self._session.refresh()
         return Published(self._session, self._session.log.state)
 
+    @property
+    def _state(self) -> State:
+        return self._session.log.state if self._moment is None else self._moment.state
+
     def names(self, prefix: str, kind: Kind | None) -> list[str]:
         """Return the names that exist and begin with `prefix`, sorted."""
-        self._session.refresh()
         return [
             name
-            for name, ref in _name_refs(self._session.log.state.refs, prefix)
+            for name, ref in _name_refs(self.present().refs, prefix)
             if ref.number and (kind is None or ref.kind == kind)
         ]
 
@@ -123,14 +166,14 @@ class Naming:
         """
         return self._steadily(lambda view: self.version(self.find_in(view, selector)))
 
-    def _steadily(self, ask: Callable[[Published], T]) -> T:
+    def _steadily(self, ask: Callable[[Published | Departed], T]) -> T:
         while True:
             view = self.present()
             try:
                 return ask(view)
             except VersionGoneError:
                 # Another thread has seen its removal since the refs were taken: ask the newer ones.
-                if self._session.log.state.number == view.state.number:
+                if self._moment is not None or self._session.log.state.number == view.state.number:
                     raise
 
     def find_in(self, view: View, selector: str) -> Found:
@@ -142,7 +185,7 @@ class Naming:
         parsed = parse_selector(selector)
         refs = view.refs
         if parsed.kind == "date":
-            number = self._session.log.number_at(parsed.until_ns)
+            number = min(self._session.log.number_at(parsed.until_ns), self._state.number)
             refs = self._session.log.state_at(number).refs
         ref = _ref_of(refs, parsed.name)
         if ref is not None and selector == parsed.name:
@@ -227,9 +270,24 @@ class Naming:
         """Return what an alias's ref says, None where there is none."""
         return None if value is None else read_alias_ref(value, alias_ref(name, alias))
 
+    def find(self, prefix: str, where: Callable[[Version], bool] | None) -> list[Version]:
+        """Return the newest version of each artifact below `prefix` for which `where` is true.
+
+        A version whose metadata lacks what `where` looks up (KeyError) does not match.
+        """
+        found: list[Version] = []
+        for name in self.names(prefix, "artifact"):
+            version = self.resolve(name)
+            try:
+                if where is None or where(version):
+                    found.append(version)
+            except KeyError:
+                continue
+        return found
+
     def kind_of(self, name: str) -> Kind | None:
         """Return what a name is now; None where it does not exist."""
-        return self.kind_in(self._session.log.state, name)
+        return self.kind_in(self._state, name)
 
     def kind_in(self, view: View | State, name: str) -> Kind | None:
         """Return what a name is in `view`; None where it does not exist."""

@@ -305,12 +305,13 @@ class Repository:
         self._counts[collection] = (marks, count)
         return count
 
-    def history(self, name: str | None = None) -> Iterator[Commit]:
-        """Yield the commits that moved a ref of `name` (of any name), newest first."""
+    def history(self, name: str | None = None, *, last: int | None = None) -> Iterator[Commit]:
+        """Yield the commits that moved a ref of `name` (of any name), newest first, from commit `last` on."""
         if name is not None:
             check_name(name)
-        self.session.refresh()
-        for commit in self.session.log.commits_backwards():
+        if last is None:
+            self.session.refresh()
+        for commit in self.session.log.commits_backwards(last):
             moved = [ref.name for ref in commit.refs if ref.old != ref.new]
             if name is None or any(ref == name or ref.startswith(name + "@") for ref in moved):
                 yield commit
