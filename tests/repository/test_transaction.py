@@ -10,14 +10,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.faults.processes import finished, forked
 from tests.storage.faulty_calls import FaultyCalls
 
 import keepstone
 from keepstone import InvalidInputError, RefConflictError, Store, Transaction
 from keepstone.repository import opening
+from keepstone.repository.merging import merge
 
 
 @pytest.fixture
@@ -521,3 +525,108 @@ def test_killed_at_any_call_all_or_nothing_happened(
             assert seen == {True, False}
             return
     pytest.fail("more calls than expected")
+
+
+# ---- packs that are replaced meanwhile -----------------------------------------------------------------------------
+
+
+def test_content_whose_pack_is_merged_meanwhile_is_relied_on_where_it_is_now(
+    store: Store, other: Store
+) -> None:
+    known = os.urandom(300_000)
+    store.save("known", known)
+    store.save("more", os.urandom(300_000))
+    before = commits(store)
+    with store.transaction() as change:
+        version = change.save("again", known, metadata={"m": 1})
+        large = change.save("large", os.urandom(3_000_000))
+        other.repository.session.refresh()
+        assert merge(other.repository.session, packs_min=2)
+        length = commits(other)
+
+    assert length > before
+    assert commits(store) == length + 1
+    assert version.load() == store.load("again") == known
+    assert large.load() == store.load("large")
+    assert store.fsck(read_data=True).ok
+
+
+# ---- against a model -----------------------------------------------------------------------------------------------
+
+_NAMES = st.sampled_from("abc")
+_STEPS = st.one_of(
+    st.tuples(st.just("save"), _NAMES, st.integers(0, 3)),
+    st.tuples(st.just("add"), _NAMES, _NAMES),
+    st.tuples(st.just("remove"), _NAMES, st.none()),
+    st.tuples(st.just("other"), _NAMES, st.integers(4, 6)),
+)
+
+
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@given(blocks=st.lists(st.tuples(st.lists(_STEPS, max_size=5), st.booleans()), max_size=4))
+def test_any_transactions_give_what_a_dict_gives(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[list[tuple[str, Any, Any]], bool]]
+) -> None:
+    """`other` saves through a second session while the block lasts: a conflict if and only if its name was read."""
+    place = tmp_path_factory.mktemp("model")
+    with keepstone.open(place / "s") as store:
+        (place / "door").symlink_to(place / "s")
+        with keepstone.open(place / "door") as second:
+            model: dict[str, int] = {}
+            for steps, fails in blocks:
+                model = run_block(store, second, model, steps, fails)
+                assert {name: store.load(name) for name in store.names()} == model
+                assert {name: second.load(name) for name in second.names()} == model
+        assert store.fsck().ok
+
+
+def run_block(
+    store: Store, second: Store, model: dict[str, int], steps: list[tuple[str, Any, Any]], fails: bool
+) -> dict[str, int]:
+    """Run one transaction; return what a dict would hold after it."""
+    theirs = dict(model)
+    replayed: list[Callable[[dict[str, int]], object]] = []
+    mine, own = dict(model), set[str]()
+    read: set[str] = set()
+    expected: type[Exception] = ZeroDivisionError
+    try:
+        with store.transaction() as change:
+            for verb, name, value in steps:
+                if verb == "save":
+                    change.save(name, value)
+                    mine[name] = value
+                    own.add(name)
+                    replayed.append(lambda d, n=name, v=value: d.update({n: v}))
+                elif verb == "add":
+                    for asked in (name, value):
+                        assert change.exists(asked) == (asked in mine)
+                        if asked not in own:
+                            read.add(asked)
+                    total = sum(change.load(asked) if asked in mine else 0 for asked in (name, value))
+                    assert total == mine.get(name, 0) + mine.get(value, 0)
+                    change.save(name, total)
+                    mine[name] = total
+                    own.add(name)
+                    replayed.append(lambda d, n=name, v=total: d.update({n: v}))
+                elif verb == "remove" and name in mine:
+                    change.remove(name)
+                    del mine[name]
+                    own.add(name)
+                    replayed.append(lambda d, n=name: d.pop(n))
+                elif verb == "other":
+                    second.save(name, value)
+                    theirs[name] = value
+            if fails:
+                raise expected
+    except ZeroDivisionError:
+        return theirs
+    except RefConflictError:
+        conflict = True
+    else:
+        conflict = False
+    assert conflict == (bool(replayed) and any(theirs.get(name) != model.get(name) for name in read))
+    if conflict:
+        return theirs
+    for step in replayed:
+        step(theirs)
+    return theirs

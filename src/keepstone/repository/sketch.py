@@ -228,12 +228,11 @@ class Sketch:
         self._versions[found.name, found.number] = found
 
     def take_away(self, name: str, number: int) -> None:
-        """Let a version not be there."""
-        if self._published.find_version(name, number) is None:
-            # Made by an earlier step: nobody has seen it.
-            self._versions.pop((name, number), None)
-        else:
-            self._versions[name, number] = None
+        """Let a version not be there.
+
+        One that an earlier step made leaves a tombstone as well: a number of which nothing is known counts as lost.
+        """
+        self._versions[name, number] = None
 
     def set_ref(self, name: str, value: bytes | None) -> None:
         """Let a ref be `value` after the commit; None for absent."""
