@@ -226,6 +226,18 @@ def test_others_commits_are_settled_before_they_are_built_on(make: Any, faulty: 
     assert [verb for verb, _ in faulty.calls].count("settle") == 2
 
 
+def test_others_commits_are_settled_before_one_answers_that_nothing_is_to_be_done(
+    make: Any, faulty: Any
+) -> None:
+    make.log(faulty.inner, writer=2).append(lambda state: Draft())
+    log = make.log(faulty)
+
+    assert log.append(lambda state: None if state.length else Draft()) is None
+    assert ("settle", "log/") in faulty.calls
+    assert log.settle() == (0, log.state.hash)
+    assert faulty.calls.count(("settle", "log/")) == 1
+
+
 def test_one_s_own_commit_of_doubtful_durability_is_settled_too(make: Any, faulty: Any) -> None:
     log = make.log(faulty)
     fail(1, faulty, applied=True, error=StorageError("fsync failed", landed=True))

@@ -93,7 +93,7 @@ class Spool:
         self._reset()
 
     def note_tip(self, number: int, tip_hash: bytes) -> None:
-        """Remember the newest commit, for the header of the next journal."""
+        """Remember the newest commit that survives power loss, for the header of the next journal."""
         self._tip = (number, tip_hash)
 
     # ---- appending ---------------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ class Log:
         self._checkpoints = Checkpoints(storage, self._slots)
         self._state = State()
         self._mark = Mark()
-        self._durable = -1
-        """Up to this commit the log is known to survive power loss."""
+        self._durable: tuple[int, bytes] = (-1, bytes(32))
+        """Number and hash of the commit up to which the log is known to survive power loss."""
         self._crowded = False
         """Others append too: look for their commits before claiming a slot."""
         self._whole = False
@@ -78,6 +78,21 @@ class Log:
     def state(self) -> State:
         """The newest known state; the empty one before `open`."""
         return self._state
+
+    def settle(self) -> tuple[int, bytes]:
+        """Make what was seen of the log survive power loss, whoever wrote it; return number and hash of its tip.
+
+        Before anything is said, written or removed that holds only together with those commits: their writer may
+        not have come to it, or be dead.
+
+        Raises:
+            StorageError: the medium failed.
+        """
+        state = self._state
+        if state.number > self._durable[0]:
+            self._slots.settle()
+            self._durable = (state.number, bytes(state.hash))
+        return self._durable
 
     def after_fork(self, writer: bytes) -> None:
         """Make this log usable in a forked child, under a writer id of its own; to be called first of all."""
@@ -259,6 +274,7 @@ class Log:
     def _append(self, build: Builder, txn: bytes) -> Commit | None:
         landed = self._landed_before(txn)
         if landed is not None:
+            self.settle()
             return landed
         # Whatever ends this call without a commit must have been judged against a state newer than the call.
         fresh = self._crowded
@@ -278,6 +294,8 @@ class Log:
                 continue
             if draft is None:
                 if fresh:
+                    # What was proposed stands already; the caller will say so.
+                    self.settle()
                     return None
                 self.refresh()
                 fresh = True
@@ -309,10 +327,8 @@ class Log:
         commit, data = self._encoded(state, draft, txn)
         if not self._whole:
             self._require_no_gap(commit.number)
-        if state.number > self._durable:
-            # Power loss must not take away the commit below ours.
-            self._slots.settle()
-            self._durable = state.number
+        # Power loss must not take away the commit below ours.
+        self.settle()
         self._remember_unknown(txn, commit.number)
         try:
             landed = self._slots.claim(commit, data)
@@ -324,7 +340,7 @@ class Log:
         if landed is None:
             return None
         if landed is commit:
-            self._durable = commit.number
+            self._durable = (commit.number, bytes(commit.hash))
         self._publish(self._advanced(state, [landed]))
         self._mark = self._checkpoints.write_if_due(self._state, self._mark)
         return landed

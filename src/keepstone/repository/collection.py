@@ -220,6 +220,10 @@ class Collection(MutableMapping[str, T], Generic[T]):
             self._session.log.append(build)
             self._session.refresh()
             state = self._session.log.state
+        known = self._exists_in
+        if known is None or known.refs.get(self.name) != state.refs.get(self.name):
+            # Also where a neighbour made it: an item must not outlive its collection.
+            self._session.settle()
         self._exists_in = state
 
     def _create_first(self) -> None:

@@ -125,6 +125,8 @@ def _seal(session: Session, batch: list[Adopted]) -> SealReport:
         )
         commits = 1 if commit else 0
     damaged = {u.journal.path.name for u in unsound if u.covered}
+    # Whoever made the commit may have died before it was durable, and power loss may keep what is removed now.
+    session.settle()
     for adopted in [*fresh, *sealed]:
         if adopted.path.name in damaged:
             _set_aside(session, adopted)

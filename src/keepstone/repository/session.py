@@ -161,8 +161,15 @@ class Session:
                 state = self.log.refresh()
             self.spool.forget(gone)
             self._follow_stamps()
-            self.spool.note_tip(state.number, state.hash)
             self._refreshed = time.monotonic()
+
+    def settle(self) -> None:
+        """Make all that was seen of the log survive power loss, before a journal relies on it.
+
+        Raises:
+            StorageError: the medium failed.
+        """
+        self.spool.note_tip(*self.log.settle())
 
     def refresh_if_stale(self) -> None:
         """Refresh if that was not done for a second."""
