@@ -259,9 +259,10 @@ class JournalFinished(Exception):
 def _open_folder(folder: Path, calls: Calls, opened: list[int]) -> int:
     with contextlib.suppress(FileExistsError):
         calls.mkdir(str(folder))
-        # Whoever begins the first journal makes its folder durable before anything in it is acknowledged.
-        opened.append(parent := calls.open(str(folder.parent), platform.OPEN_FOLDER))
-        calls.fsync(parent)
-        close_quietly(calls, opened.pop())
+    # Also where another process made it: that one may have died before it was durable, and with the folder goes
+    # everything in it.
+    opened.append(parent := calls.open(str(folder.parent), platform.OPEN_FOLDER))
+    calls.fsync(parent)
+    close_quietly(calls, opened.pop())
     opened.append(descriptor := calls.open(str(folder), platform.OPEN_FOLDER))
     return descriptor
