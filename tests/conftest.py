@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import settings
 
@@ -25,3 +27,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "long" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the sum of what tests counted with `record_property`."""
+    counts: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                counts.update({name: 0 for name, _ in report.user_properties})
+                for name, value in report.user_properties:
+                    counts[name] += value if isinstance(value, int) else 0
+    if counts:
+        terminalreporter.write_line("counted: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()))

@@ -1,0 +1,190 @@
+"""Loss of power at any point of any operation: every state that it may leave is built, opened, and keeps its promises.
+
+What is assumed of a medium stands in `crash_states.py`. A violation is told with the point of the crash and with what
+was lost; the same test finds it again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.faults.crash_recording import Recorder, points
+from tests.faults.crash_scripts import PAIRS, SCENARIOS, history, random_work
+
+KINDS = {"unnamed": True, "named": False}
+STATES, STATES_LONG = 130, 4_000
+"""Looked at after each work of one process, for each way in which files are born."""
+AGAIN, AGAIN_LONG = 8, 60
+"""... after another loss of power in each of a few recoveries."""
+DRAWN_SEEDS, DRAWN_SEEDS_LONG = 2, 80
+DRAWN, DRAWN_LONG = 100, 800
+"""... after work that is drawn at random."""
+TOGETHER, TOGETHER_LONG = 8, 60
+"""... of two processes, for each point at which the second begins."""
+LEAST = {
+    "create": (123, 123),
+    "create and put": (131, 133),
+    "save small": (5, 31),
+    "save a pack": (6, 137),
+    "save large": (6, 30),
+    "save a folder": (4, 18),
+    "save again": (6, 37),
+    "transaction": (5, 140),
+    "aliases": (6, 20),
+    "remove": (6, 35),
+    "remove a collection": (46, 88),
+    "put at process": (114, 114),
+    "put at disk": (146, 146),
+    "put at store": (105, 131),
+    "put by threads": (60, 60),
+    "put many": (76, 76),
+    "put parts": (4, 23),
+    "overwrite and delete": (67, 67),
+    "flush": (153, 146),
+    "rotate": (146, 146),
+    "adopt": (21, 36),
+    "merge": (30, 30),
+    "close much": (30, 30),
+    "checkpoint": (8, 67),
+    "full disk": (145, 145),
+    "failing sync": (146, 146),
+    "append while syncing": (153, 153),
+}
+"""So many are found at least, with unnamed files and with named ones; where they are few, these are all."""
+LEAST_DRAWN = 95
+LEAST_OF_PAIRS = {
+    "save the same": 10,
+    "alias the same": 10,
+    "put after a save": 16,
+    "put into what the other made": 30,
+    "put where no journal was": 16,
+    "look at all that is made": 65,
+    "recover": 50,
+    "flush": 50,
+}
+Count = Callable[[str, object], None]
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """Records in memory, where the system has a place for that: nothing of it has to last."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="keepstone-", dir=memory if memory.is_dir() else tmp_path))
+    try:
+        made = Recorder(folder, monkeypatch)
+        yield made
+        made.builder.require_unchanged()
+    finally:
+        monkeypatch.undo()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--long"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "seed", range(DRAWN_SEEDS_LONG if metafunc.config.getoption("--long") else DRAWN_SEEDS)
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_loss_of_power_keeps_every_promise(
+    recorder: Recorder, name: str, kind: str, is_long: bool, record_property: Count
+) -> None:
+    scenario, unnamed = SCENARIOS[name], KINDS[kind]
+    recording = recorder.record(scenario.base, scenario.work, unnamed=unnamed)
+    limit, again = (STATES_LONG, AGAIN_LONG) if is_long else (int(STATES * scenario.share), AGAIN)
+
+    found = recorder.look(recording, limit=limit, exhaustive=is_long, every=1 if is_long else 3)
+
+    states = found.states
+    assert found.violations == []
+    for crash in found.some:
+        recovery = recorder.record_recovery(crash.tree, [*recording.promises.changes], unnamed=unnamed)
+        second = recorder.look(recovery, limit=again, exhaustive=is_long)
+        assert second.violations == []
+        states += second.states
+    record_property("crash states", states)
+    assert states >= LEAST[name][list(KINDS).index(kind)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_of_power_in_work_drawn_at_random(
+    recorder: Recorder, seed: int, kind: str, is_long: bool, record_property: Count
+) -> None:
+    recording = recorder.record(history, random_work(seed), unnamed=KINDS[kind])
+    limit = DRAWN_LONG if is_long else DRAWN
+    found = recorder.look(recording, limit=limit, seed=seed, every=2 if is_long else 3)
+    record_property("crash states", found.states)
+    assert found.violations == []
+    assert found.states >= LEAST_DRAWN
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [name for name, pair in PAIRS.items() if not pair.waits])
+def test_two_processes_at_once_keep_every_promise(
+    recorder: Recorder, name: str, kind: str, is_long: bool, record_property: Count
+) -> None:
+    _look_at_pair(recorder, recorder.record_interleaved, name, kind, is_long, record_property)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_follows_a_killed_process_keeps_every_promise(
+    recorder: Recorder, name: str, kind: str, is_long: bool, record_property: Count
+) -> None:
+    _look_at_pair(recorder, recorder.record_killed, name, kind, is_long, record_property)
+
+
+def _look_at_pair(
+    recorder: Recorder, record: Callable[..., Any], name: str, kind: str, is_long: bool, count: Count
+) -> None:
+    base, one, other, _ = PAIRS[name]
+    # Every day each point where least is on the medium, which is before a sync; and half of them for each kind.
+    first, step = (0, 1) if is_long else (list(KINDS).index(kind), 2)
+    states = 0
+    for recording in points(
+        lambda at: record(base, one, other, at, syncs=not is_long, unnamed=KINDS[kind]), first, step
+    ):
+        found = recorder.look(recording, limit=TOGETHER_LONG if is_long else TOGETHER, exhaustive=is_long)
+        assert found.violations == []
+        states += found.states
+    count("crash states", states)
+    assert states >= LEAST_OF_PAIRS[name]
+
+
+def test_every_day_more_than_five_thousand_states_are_looked_at() -> None:
+    pairs = [least for name, least in LEAST_OF_PAIRS.items() for _ in range(1 if PAIRS[name].waits else 2)]
+
+    assert sum(map(sum, LEAST.values())) + DRAWN_SEEDS * 2 * LEAST_DRAWN + 2 * sum(pairs) > 5_000
+
+
+TEETH = {
+    "the content of a commit": ("save small", "fsync", "store/log/#"),
+    "the name of a commit": ("save small", "fsync", "store/log"),
+    "what a journal holds": ("put at disk", "fdatasync", "store/journals/"),
+    "the name of a journal": ("put at disk", "fsync", "store/journals"),
+}
+
+
+@pytest.mark.parametrize("what", TEETH)
+def test_one_sync_less_is_noticed(recorder: Recorder, what: str) -> None:
+    name, call, place = TEETH[what]
+    scenario = SCENARIOS[name]
+
+    def left_out(made: str, where: str) -> bool:
+        return made == call and (where.startswith(place) if place.endswith("/") else where == place)
+
+    recording = recorder.record(scenario.base, scenario.work, left_out=left_out)
+
+    assert recorder.look(recording, limit=40).violations
