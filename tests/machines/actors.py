@@ -15,7 +15,7 @@ from tests.machines.model import VALUES, Operation, Raised, word_of
 
 import keepstone
 from keepstone.api import Store
-from keepstone.foundation.errors import KeepstoneError, StorageFullError
+from keepstone.foundation.errors import InvalidInputError, KeepstoneError, StorageFullError
 from keepstone.repository.merging import merge
 
 ANSWER_SECONDS_MAX = 60
@@ -81,6 +81,13 @@ def _transact(
     return tuple(version.number for version in versions)
 
 
+def _undo(store: Store) -> None:
+    newest = next(store.history(), None)
+    if newest is None:
+        raise InvalidInputError("nothing was decided yet")
+    store.undo(newest)
+
+
 _PERFORM: dict[str, Callable[..., Any]] = {
     "save": _save,
     "load": _load,
@@ -105,6 +112,7 @@ _PERFORM: dict[str, Callable[..., Any]] = {
     "read_snapshot": _read_snapshot,
     "remove_snapshot": lambda store, name, number: store.remove(f"{name}@v{number}"),
     "transact": _transact,
+    "undo": _undo,
     "flush": Store.flush,
     "recover": _recover,
     "merge": _merge,

@@ -7,6 +7,7 @@ An answer is plain data too; an error is `Raised` with the name of its class.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keepstone
@@ -56,25 +57,25 @@ def digests() -> dict[str, str]:
         return {word: store.save("one", value).digest for word, value in VALUES.items()}
 
 
+@dataclass
 class Artifact:
     """One name: its versions, the numbers given so far, its aliases."""
 
-    def __init__(self) -> None:
-        self.last = 0
-        self.versions: dict[int, str] = {}
-        self.aliases: dict[str, int] = {}
+    last: int = 0
+    versions: dict[int, str] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
 
     @property
     def newest(self) -> int:
         return max(self.versions, default=0)
 
 
+@dataclass
 class Snapshots:
     """The versions of one collection."""
 
-    def __init__(self) -> None:
-        self.last = 0
-        self.contents: dict[int, dict[str, Any]] = {}
+    last: int = 0
+    contents: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def newest(self) -> int:
@@ -91,6 +92,8 @@ class Model:
         self.existing: set[str] = set()
         """Collections that are there; one without items among them."""
         self.snapshots: dict[str, Snapshots] = {}
+        self.before: tuple[dict[str, Artifact], dict[str, Snapshots]] | None = None
+        """Names before they were changed last; None where that made or removed a collection, or never was."""
 
     def copy(self) -> Model:
         """Return a model that goes its own way."""
@@ -99,6 +102,7 @@ class Model:
         other.collections = {name: dict(items) for name, items in self.collections.items()}
         other.existing = set(self.existing)
         other.snapshots = copy.deepcopy(self.snapshots)
+        other.before = self.before
         return other
 
     def with_collection_for(self, operation: Operation) -> Model:
@@ -106,11 +110,18 @@ class Model:
         other = self.copy()
         if operation.verb == "put":
             other.existing.add(operation.arguments[0])
+            other.before = None
         return other
 
     def apply(self, operation: Operation) -> Any:
         """Do `operation`; return its answer."""
-        return getattr(self, operation.verb)(*operation.arguments)
+        names, existing = copy.deepcopy((self.artifacts, self.snapshots)), set(self.existing)
+        answer = getattr(self, operation.verb)(*operation.arguments)
+        if existing != self.existing:
+            self.before = None
+        elif names != (self.artifacts, self.snapshots):
+            self.before = names
+        return answer
 
     def content(self) -> dict[str, Any]:
         """Return everything that can be seen, as `actors.content` does."""
@@ -222,6 +233,18 @@ class Model:
         gone = tuple(f"{name}@v{n}" for n in sorted(artifact.versions, reverse=True))
         artifact.versions, artifact.aliases = {}, {}
         return gone
+
+    def undo(self) -> Any:
+        """Take back the newest change of names; numbers that were given stay given."""
+        if self.before is None:
+            return Raised("InvalidInputError")
+        artifacts, snapshots = copy.deepcopy(self.before)
+        for name, artifact in self.artifacts.items():
+            artifacts.setdefault(name, Artifact()).last = artifact.last
+        for name, kept in self.snapshots.items():
+            snapshots.setdefault(name, Snapshots()).last = kept.last
+        self.artifacts, self.snapshots = artifacts, snapshots
+        return None
 
     # ---- collections ---------------------------------------------------------------------------------
 

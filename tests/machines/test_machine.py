@@ -67,6 +67,7 @@ CHANGE_NAMES = st.one_of(
     made("save", ARTIFACTS, WORDS, st.just(()), st.just("any")),
     made("alias", selectors(), ALIASES, st.one_of(st.just("any"), st.none(), selectors())),
     made("unalias", ARTIFACTS, ALIASES),
+    made("undo"),
     made("remove", selectors()),
     made(
         "transact",
