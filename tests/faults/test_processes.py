@@ -17,7 +17,8 @@ import pytest
 from tests.faults.processes import dead, finished, forked
 
 import keepstone
-from keepstone.blobs import held
+from keepstone.blobs import held as held_locks
+from keepstone.repository import entries
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -131,6 +132,26 @@ def test_a_child_sees_at_once_what_its_parent_set_last(tmp_path: Path) -> None:
             assert "removed" not in items
 
         assert finished(forked(look))
+
+
+def test_a_child_finds_what_its_parent_found_in_the_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "CATALOG_ENTRIES_MIN", 10)
+    with keepstone.open(tmp_path / "store") as store:
+        items = store.collection("items", durability="store")
+        items.update({f"{n}": n for n in range(20)})
+        held = store.repository.session.entries
+        held.fold(lambda: False)
+        assert held.uncovered_entries == 0
+
+        def look() -> None:
+            assert "3" in items
+            assert items["7"] == 7
+            assert held.uncovered_entries == 0
+
+        assert finished(forked(look))
+        assert items["9"] == 9
 
 
 def test_a_child_that_outlives_its_killed_parent_goes_on(tmp_path: Path) -> None:
@@ -278,7 +299,7 @@ def test_opening_and_closing_a_thousand_times_leaves_nothing_behind(tmp_path: Pa
         store.save("model", 1)
     gc.collect()
     gc.disable()
-    locks = held.held_count()
+    locks = held_locks.held_count()
     try:
         before = len(os.listdir("/dev/fd"))
         for n in range(1000):
@@ -289,7 +310,7 @@ def test_opening_and_closing_a_thousand_times_leaves_nothing_behind(tmp_path: Pa
     finally:
         gc.enable()
     assert threading.active_count() <= 2
-    assert held.held_count() == locks
+    assert held_locks.held_count() == locks
     assert len(os.listdir(place / "journals")) <= 8
     with keepstone.open(place) as store:
         assert len(store.collection("items")) == 20

@@ -239,8 +239,10 @@ class Catalog:
             CatalogUnusable: damaged; it is made anew later.
         """
         with self._lock:
+            if self._connection is None:
+                raise CatalogUnusable
             number = self._collections.get(collection)
-            if number is None or self._connection is None:
+            if number is None:
                 return None
             row = self._first(SELECT_ENTRY, (number, key))
             if row is not None:

@@ -44,6 +44,8 @@ class Entries:
         self.catalog = catalog
         self._hash_at = hash_at
         self._lock = threading.RLock()
+        self._is_forked = False
+        """Whether this is a forked child that has not looked for a catalog yet."""
         self._state = State()
         self._places: dict[PackName, PackPlace] = {}
         self._covered: frozenset[PackName] = frozenset()
@@ -64,6 +66,10 @@ class Entries:
         self._lock = threading.RLock()
         if self.catalog:
             self.catalog.after_fork()
+            # What it covered is in nobody's hands until it is opened again, by the next refresh.
+            self._changed()
+            self._covered = frozenset()
+            self._is_forked = True
 
     def advance(self, state: State) -> bool:
         """Answer for `state` from now on; return False where the catalog is ahead of it: refresh once more."""
@@ -71,7 +77,10 @@ class Entries:
             if state.number <= self._state.number:
                 # An older one comes from a thread whose commit is in the making; going back to it would lose sight
                 # of entries whose journals are forgotten already.
-                return True
+                if not self._is_forked:
+                    return True
+                state = self._state
+            self._is_forked = False
             dropped = {name for name in self._state.packs if name not in state.packs}
             # What is forgotten goes first, so that an interrupt or a fork in between leaves nothing wrong behind.
             self._changed()
@@ -85,6 +94,11 @@ class Entries:
             self._places = {}
             self._state = state
             return self._cover()
+
+    @property
+    def number(self) -> int:
+        """Number of the commit up to which these answer."""
+        return self._state.number
 
     def _cover(self) -> bool:
         entries = sum(pack.record.entries for pack in self._state.packs.values())

@@ -170,11 +170,15 @@ class Naming:
         while True:
             view = self.present()
             try:
-                return ask(view)
+                answer = ask(view)
             except VersionGoneError:
                 # Another thread has seen its removal since the refs were taken: ask the newer ones.
                 if self._moment is not None or self._session.log.state.number == view.state.number:
                     raise
+                continue
+            # Refs of one moment and versions of another would be of none.
+            if self._session.entries.number == view.state.number:
+                return answer
 
     def find_in(self, view: View, selector: str) -> Found:
         """Return which version `selector` means in `view`.
@@ -243,11 +247,13 @@ class Naming:
             ArtifactNotFoundError: there is no such name.
         """
         check_name(name)
-        view = self.present()
-        ref = _ref_of(view.refs, name)
-        if ref is None:
-            raise not_found(view.refs, name, f"there is no artifact {shown(name)}")
-        return [self.version(found) for found in self.found_in(view, name)]
+
+        def list_all(view: Published) -> list[Found]:
+            if name not in view.refs:
+                raise not_found(view.refs, name, f"there is no artifact {shown(name)}")
+            return list(self.found_in(view, name))
+
+        return [self.version(found) for found in self._steadily(list_all)]
 
     def found_in(self, view: View, name: str) -> Iterator[Found]:
         """Yield the versions of a name that exist, newest first."""
