@@ -17,6 +17,7 @@ import keepstone
 from keepstone.api import Store
 from keepstone.foundation.errors import InvalidInputError, KeepstoneError, StorageFullError
 from keepstone.repository.merging import merge
+from keepstone.repository.past import Past
 
 ANSWER_SECONDS_MAX = 60
 
@@ -122,6 +123,11 @@ _PERFORM: dict[str, Callable[..., Any]] = {
 def content(store: Store) -> dict[str, Any]:
     """Return everything that can be seen in a store, as of now; see `Model.content`."""
     store.repository.session.refresh()
+    return seen_in(store)
+
+
+def seen_in(store: Store | Past) -> dict[str, Any]:
+    """Return everything that can be seen in a store, or that could be at a moment of its past."""
     names = store.names()
     artifacts = [name for name in names if store.kind(name) == "artifact"]
     return {

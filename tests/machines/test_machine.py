@@ -7,6 +7,7 @@ that can be seen is, and now and then the store is checked whole.
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import tempfile
 import time
@@ -135,6 +136,7 @@ class StoreMachine(RuleBasedStateMachine):
         """The moment before which an actor cannot fall back, since it has seen that one."""
         self.seen_of: dict[tuple[str, tuple[Any, ...]], int] = {}
         """The same of one key, by actor and (collection, key)."""
+        self.past: list[tuple[datetime.datetime, Model]] = []
         self.stores: dict[str, Store] = {}
         self.neighbour: actors.Neighbour | None = None
         self.catalog_min = entries.CATALOG_ENTRIES_MIN
@@ -314,6 +316,16 @@ class StoreMachine(RuleBasedStateMachine):
             with self.told():
                 assert actors.content(self.stores["own"]) == self.model.content()
             self.seen["own"] = len(self.moments) - 1
+            self.past.append((datetime.datetime.now(datetime.UTC), self.model))
+
+    @rule(back=st.integers(1, 50))
+    def look_back(self, back: int) -> None:
+        """What could be seen at an earlier moment can be seen for ever."""
+        if back <= len(self.past):
+            when, then = self.past[-back]
+            self.steps.append(f"look back to {when}")
+            with self.told():
+                assert actors.seen_in(self.store("own").at(when)) == then.content()
 
     @rule()
     def everything_is_sound(self) -> None:

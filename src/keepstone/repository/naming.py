@@ -176,8 +176,8 @@ class Naming:
                 if self._moment is not None or self._session.log.state.number == view.state.number:
                     raise
                 continue
-            # Refs of one moment and versions of another would be of none.
-            if self._session.entries.number == view.state.number:
+            # Refs of one moment and versions of another would be of none; what is past stays as it was.
+            if self._moment is not None or self._session.entries.number == view.state.number:
                 return answer
 
     def find_in(self, view: View, selector: str) -> Found:
@@ -248,7 +248,7 @@ class Naming:
         """
         check_name(name)
 
-        def list_all(view: Published) -> list[Found]:
+        def list_all(view: Published | Departed) -> list[Found]:
             if name not in view.refs:
                 raise not_found(view.refs, name, f"there is no artifact {shown(name)}")
             return list(self.found_in(view, name))
