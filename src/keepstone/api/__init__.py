@@ -1,0 +1,5 @@
+"""The front door: opening a store, and what can be done with it."""
+
+from keepstone.api.store import Mode, Store, locked, open  # noqa: A004
+
+__all__ = ["Mode", "Store", "locked", "open"]
