@@ -67,8 +67,6 @@ class Log:
         """Number and hash of the commit up to which the log is known to survive power loss."""
         self._crowded = False
         """Others append too: look for their commits before claiming a slot."""
-        self._whole = False
-        """The slot behind the next one was seen free, so the tip is no gap."""
         self._unknown: dict[bytes, int] = {}
         """Attempts that ended in an error, by txn: the slots where they may have landed."""
         self._swapping = threading.Lock()
@@ -112,6 +110,14 @@ class Log:
             UnsupportedFormatError: a newer release is needed to read the store.
             DivergedError: the commits belong to another store.
         """
+        state = self._opened()
+        # A log that lost a slot would read as what it once was, with nothing to tell that values are old; and filling
+        # the gap would fork the history. Once is enough: from then on slots fill up one by one.
+        if self._slots.find(state.length + 1) is not None:
+            self._slots.require(state.length)
+        return state
+
+    def _opened(self) -> State:
         found = self._checkpoints.hinted()
         if found is not None:
             batch = next(self._batches(found.state.number + 1, FAR_BEHIND), list[Commit]())
@@ -325,8 +331,6 @@ class Log:
 
     def _claim(self, state: State, draft: Draft, txn: bytes) -> Commit | None:
         commit, data = self._encoded(state, draft, txn)
-        if not self._whole:
-            self._require_no_gap(commit.number)
         # Power loss must not take away the commit below ours.
         self.settle()
         self._remember_unknown(txn, commit.number)
@@ -357,13 +361,6 @@ class Log:
         )
         data = encode_commit(commit, draft.inline_bytes)
         return identify(commit, data, len(draft.inline_bytes)), data
-
-    def _require_no_gap(self, number: int) -> None:
-        # Filling a gap would fork the history, so a log that lost a slot is not written to. Once is enough:
-        # from then on slots fill up one by one.
-        if self._slots.find(number + 1) is not None:
-            self._slots.require(number)
-        self._whole = True
 
     def _landed_before(self, txn: bytes) -> Commit | None:
         number = self._unknown.get(txn)
