@@ -10,7 +10,12 @@ from keepstone.blobs.blobstore import BlobStore, PackPlace, is_recipe
 from keepstone.blobs.pack import Pack, PackBuilder
 from keepstone.blobs.recipe import Piece, encode_recipe
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import BlobNotFoundError, CorruptionError, DigestMismatchError
+from keepstone.foundation.errors import (
+    BlobNotFoundError,
+    CorruptionError,
+    DigestMismatchError,
+    MalformedError,
+)
 from keepstone.foundation.format import Kind, Origin
 from keepstone.storage.memory import MemoryStorage
 
@@ -152,3 +157,28 @@ def test_many_threads_read_at_once() -> None:
         thread.join()
 
     assert sorted(read) == sorted(blobs * 4)
+
+
+def test_as_many_footers_are_kept_as_fit_and_no_fewer() -> None:
+    storage = MemoryStorage()
+    packs = [put(storage, f"packs/{i}", pack_of(bytes([i]) * 50)) for i in range(40)]
+    size = packs[0].footer_size
+    store = BlobStore(storage, index_bytes_max=10 * size)
+    for where in packs:
+        store.index(where)
+
+    kept = [where for where in packs if store.index(where) is store.index(where)]
+    for where in packs[-10:]:
+        storage.delete(where.key)
+
+    assert len(kept) == len(packs)
+    assert [store.index(where).blob_count for where in packs[-10:]] == [1] * 10
+
+
+def test_another_pack_in_its_place_is_refused_though_it_is_sound() -> None:
+    storage = MemoryStorage()
+    where = put(storage, "packs/x", pack_of(b"one"))
+
+    assert BlobStore(storage).index(where._replace(stamp_max=0)).blob_count == 1
+    with pytest.raises(MalformedError, match="another pack"):
+        BlobStore(storage).index(where._replace(stamp_max=5))

@@ -39,6 +39,8 @@ class PackPlace(NamedTuple):
     """Of the pack's first byte in the object."""
     size: int
     footer_size: int
+    stamp_max: int = -1
+    """Highest stamp of its entries as the log has it, 0 for none; -1: not known. Tells another pack in its place."""
 
 
 class Place(NamedTuple):
@@ -56,11 +58,12 @@ class Place(NamedTuple):
 class BlobStore:
     """Blobs in packs on one storage; safe to use from many threads."""
 
-    def __init__(self, storage: ReadsRanges) -> None:
+    def __init__(self, storage: ReadsRanges, *, index_bytes_max: int = _INDEX_BYTES_MAX) -> None:
         self._storage = storage
+        self._index_bytes_max = index_bytes_max
         self._decompressor = Decompressor()
         self._lock = threading.Lock()
-        self._indexes: OrderedDict[tuple[str, int], PackIndex] = OrderedDict()
+        self._indexes: OrderedDict[tuple[str, int], tuple[PackIndex, int]] = OrderedDict()
         self._index_bytes = 0
 
     def after_fork(self) -> None:
@@ -77,24 +80,28 @@ class BlobStore:
         """
         key = pack.key, pack.offset
         with self._lock:
-            index = self._indexes.get(key)
-            if index is not None:
+            kept = self._indexes.get(key)
+            if kept is not None:
                 self._indexes.move_to_end(key)
-                return index
+                return kept[0]
         end = pack.offset + pack.size
         try:
             tail = self._storage.read_range(pack.key, end - pack.footer_size, end)
         except ObjectNotFoundError as error:
             raise _gone(pack, "its footer") from error
         index = read_index(tail, where=pack.key)
+        stamp_max = max((section.stamp_max for section in index.footer.sections), default=0)
+        if pack.stamp_max not in (-1, stamp_max):
+            # Sound in itself, it would silently replace what its keys mean.
+            raise MalformedError(f"{pack.key} holds another pack than the log says", where=pack.key)
         with self._lock:
             if key not in self._indexes:
-                self._indexes[key] = index
+                self._indexes[key] = index, pack.footer_size
                 self._index_bytes += pack.footer_size
-                while self._index_bytes > _INDEX_BYTES_MAX and len(self._indexes) > 1:
+                while self._index_bytes > self._index_bytes_max and len(self._indexes) > 1:
                     # What an index decoded to is about five times its encoded size.
-                    _, dropped = self._indexes.popitem(last=False)
-                    self._index_bytes -= len(dropped.footer.digests)
+                    _, (_, dropped) = self._indexes.popitem(last=False)
+                    self._index_bytes -= dropped
         return index
 
     def place(self, pack: PackPlace, position: int) -> Place:

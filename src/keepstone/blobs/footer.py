@@ -10,6 +10,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice
+from operator import add
 from typing import Final, NamedTuple
 
 import msgspec
@@ -158,6 +159,17 @@ class Columns(NamedTuple):
     forms: array[int]
 
 
+class FrameColumns(NamedTuple):
+    """The frames of a pack, column by column; where each begins is `PackIndex.offsets`."""
+
+    stored_sizes: array[int]
+    raw_sizes: array[int]
+    kinds: bytes
+    codecs: bytes
+    dictionaries: bytes
+    """As in `BlobRow.dictionary`."""
+
+
 class PackIndex:
     """A footer, read: positions of blobs, keys and entries of collections, each decoded when it is asked for."""
 
@@ -170,7 +182,8 @@ class PackIndex:
             raise MalformedError(f"{where} has a footer whose digests do not add up", where=where)
         if any(not 0 <= position < footer.blob_count for _, position in footer.dictionaries):
             raise MalformedError(f"{where} names a dictionary it does not have", where=where)
-        self._frames: tuple[Sequence[int], ...] | None = None
+        self._frames: FrameColumns | None = None
+        self._offsets: array[int] | None = None
         self._columns: dict[str, Columns] = {}
         self._positions: dict[bytes, int] | None = None
 
@@ -201,16 +214,20 @@ class PackIndex:
     @property
     def rows(self) -> list[BlobRow]:
         """The frames, in order."""
-        return list(map(BlobRow, *self._decoded_frames()))
+        return list(map(BlobRow, self.offsets, *self.frames))
 
     def row(self, position: int) -> BlobRow:
         """Return one frame."""
-        return BlobRow(*(column[position] for column in self._decoded_frames()))
+        return BlobRow(self.offsets[position], *(column[position] for column in self.frames))
 
-    def _decoded_frames(self) -> tuple[Sequence[int], ...]:
+    @property
+    def frames(self) -> FrameColumns:
+        """All frames as columns; kept, so that single rows are cheap.
+
+        Raises:
+            MalformedError: damaged.
+        """
         if self._frames is None:
-            from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES
-
             count = self.blob_count
             data = _inflate(self.footer.frames, count * 11, where=self.where)
             if len(data) != count * 11:
@@ -222,10 +239,7 @@ class PackIndex:
                 words.byteswap()
             stored, raw = words[:count], words[count:]
             flags = data[count * 8 :]
-            offsets = array("Q", accumulate((PACK_FRAME_HEADER_BYTES + size for size in stored), initial=0))
-            offsets.pop()
-            self._frames = (
-                offsets,
+            self._frames = FrameColumns(
                 stored,
                 raw,
                 flags[:count],
@@ -233,6 +247,19 @@ class PackIndex:
                 flags[2 * count :],
             )
         return self._frames
+
+    @property
+    def offsets(self) -> array[int]:
+        """Where each frame begins, counted from the pack's first byte."""
+        if self._offsets is None:
+            from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES
+
+            sizes, header = self.frames.stored_sizes, PACK_FRAME_HEADER_BYTES
+            # Content before each frame and headers before it, added up without a step of Python for each.
+            headers = range(0, header * (len(sizes) + 1), header)
+            self._offsets = array("Q", map(add, accumulate(sizes, initial=0), headers))
+            self._offsets.pop()
+        return self._offsets
 
     def keys(self, collection: str) -> list[str]:
         """Return the keys of a collection's entries, tombstones among them, in the order of their stamps."""
@@ -255,7 +282,9 @@ class PackIndex:
         """
         columns = self._columns.get(collection)
         if columns is None:
-            section = self.sections[collection]
+            section = self.sections.get(collection)
+            if section is None:
+                raise MalformedError(f"{self.where} has no entries of {collection!r}", where=self.where)
             count, where = section.count, self.where
             stamps = accumulate(
                 unpack_column("q", section.stamps, count, where=where), initial=section.stamp_min

@@ -23,7 +23,6 @@ from keepstone.history.state import State
 from keepstone.repository.catalog_rows import (
     PLACE,
     SCHEMA,
-    SCHEMA_VERSION,
     SELECT_ENTRY,
     SELECT_NEIGHBOURS,
     SELECT_OLDER,
@@ -32,6 +31,7 @@ from keepstone.repository.catalog_rows import (
     blob_proof,
     entry_proof,
     fold_batch,
+    owner_mark,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Catalog:
     def __init__(self, folder: Path, owner: tuple[int, int]) -> None:
         """`owner` is device and inode of `store.json`: a copied store begins a catalog of its own."""
         self._folder = folder
-        self._owner = struct.pack("<QQI", *owner, SCHEMA_VERSION)
+        self._owner = owner_mark(*owner)
         self._reset()
 
     def _reset(self) -> None:

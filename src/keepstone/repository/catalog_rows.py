@@ -85,6 +85,11 @@ WHERE (excluded.stamp, excluded.writer) >= (entries.stamp, entries.writer)
 """
 
 
+def owner_mark(device: int, inode: int) -> bytes:
+    """Return what a catalog says of whose it is: the file `store.json` that it was made beside, and its own schema."""
+    return struct.pack("<QQI", device, inode, SCHEMA_VERSION)
+
+
 def holds_saves(pack: LivePack) -> bool:
     """Whether a pack's blobs are looked for by digest: those of artifacts, and large values of collections."""
     return pack.record.origin not in (Origin.JOURNAL, Origin.REPACK)
@@ -157,7 +162,9 @@ def _insert(
 
 
 def _rows_of(pack: LivePack, blobs: BlobStore) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    place_of = PackPlace(pack.key, pack.offset, pack.record.size, pack.record.footer_size)
+    place_of = PackPlace(
+        pack.key, pack.offset, pack.record.size, pack.record.footer_size, pack.record.stamp_max
+    )
     index = blobs.index(place_of)
     ids = [bytes(8), *(identity for identity, _ in index.footer.dictionaries)]
     try:

@@ -31,7 +31,7 @@ CATALOG_ENTRIES_MIN = 20_000
 
 def pack_place(pack: LivePack) -> PackPlace:
     """Return where a live pack lies, in the words of the blobs layer."""
-    return PackPlace(pack.key, pack.offset, pack.record.size, pack.record.footer_size)
+    return PackPlace(pack.key, pack.offset, pack.record.size, pack.record.footer_size, pack.record.stamp_max)
 
 
 class Entries:
@@ -168,15 +168,19 @@ class Entries:
             self._complete.add(collection)
             return rows
 
-    def find(self, collection: str, key: str) -> EntryRow | None:
-        """Return the newest row of a key, which may say that it was removed; None if no pack knows the key."""
+    def find(self, collection: str, key: str, *, is_settled: bool = False) -> EntryRow | None:
+        """Return the newest row of a key, which may say that it was removed; None if no pack knows the key.
+
+        `is_settled`: the log says that what was first said of the key still holds, so no damaged pack can know better.
+        """
         while True:
             generation = self._generation
             row = self._find(collection, key)
             # What is covered and what is loaded must be of one moment, or a row could fall between the two.
             if generation == self._generation:
                 break
-        self.refuse_to_guess(collection, row)
+        if not is_settled or row is None:
+            self.refuse_to_guess(collection, row)
         return row
 
     def history(self, collection: str, key: str) -> list[EntryRow]:

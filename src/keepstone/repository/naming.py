@@ -84,8 +84,13 @@ class Published:
 
     def find_version(self, name: str, number: int) -> Found | None:
         """Return a version, None where there is no such one."""
-        row = self._session.peek(VERSIONS, version_key(name, number))
+        row = self._session.peek(VERSIONS, version_key(name, number), is_settled=self._was_kept(name, number))
         return None if row is None or row.digest is None else Found(name, number, row.digest, row.stamp)
+
+    def _was_kept(self, name: str, number: int) -> bool:
+        """Whether the log itself says that a version was never removed, whatever a damaged pack may hold."""
+        ref = _ref_of(self.refs, name)
+        return ref is not None and (not ref.removals or ref.newest == number)
 
 
 class Moment(NamedTuple):

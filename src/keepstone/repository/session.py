@@ -178,11 +178,11 @@ class Session:
 
     # ---- entries -----------------------------------------------------------------------------------------------------
 
-    def peek(self, collection: str, key: str) -> Row | EntryRow | None:
-        """Return the newest known row of a key, removed or not; looks nowhere new."""
+    def peek(self, collection: str, key: str, *, is_settled: bool = False) -> Row | EntryRow | None:
+        """Return the newest known row of a key, removed or not; looks nowhere new. `is_settled` as `Entries.find`."""
         spool = self.spool
         row = spool.find(collection, key) if spool.has_journals else None
-        packed = self.entries.find(collection, key)
+        packed = self.entries.find(collection, key, is_settled=is_settled)
         if row is None:
             return packed
         if packed is not None and (packed.stamp, packed.writer) > (row.stamp, row.writer):
