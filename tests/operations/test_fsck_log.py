@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,3 +112,26 @@ def test_a_store_whose_identity_is_damaged_is_checked_all_the_same(root: Path) -
     report = check(root)
     assert damage_of(report).where == "store.json"
     assert report.entries == len(ANSWERS) + 3
+
+
+def test_one_attempt_that_landed_twice_is_found() -> None:
+    location = "memory://fsck-" + os.urandom(4).hex()
+    with keepstone.open(location) as store:
+        log, txn = store.repository.session.log, bytes(range(16))
+        for text in ("one", "two"):
+            # The log remembers no attempt that ended well: a retry after a success is a second commit.
+            log.append(lambda state, text=text: Draft(message=text), txn=txn)
+
+        finding = damage_of(store.fsck())
+    assert (finding.invariant, finding.where) == ("I5", log_key(1))
+
+
+def test_unfinished_writes_are_litter(root: Path) -> None:
+    (root / "log" / ".tmp-1").write_bytes(b"half")
+    (root / "packs" / "ab").mkdir(exist_ok=True)
+    (root / "packs" / "ab" / ".tmp-2").write_bytes(b"half")
+
+    assert {(f.where, f.severity) for f in check(root).findings} == {
+        ("log/", Severity.LITTER),
+        ("packs/", Severity.LITTER),
+    }

@@ -145,3 +145,31 @@ def test_damage_to_one_pack_leaves_all_that_fsck_does_not_name_readable_and_writ
         assert store.load("prompts/reader") == "second text"
         assert store.collection("answers")["q1"] == ANSWERS["q1"]
         assert store.save("prompts/reader", "third text").number == 3
+
+
+def test_a_removal_that_cannot_be_read_costs_only_versions_that_it_may_be_about(root: Path) -> None:
+    with keepstone.open(root) as store:
+        store.save("kept", "never removed")
+        store.save("thinned", "first")
+        store.save("thinned", "second")
+        store.save("thinned", "third")
+        store.remove("thinned@v1")
+    flip(max((root / "log").iterdir()), -60)
+
+    assert damage_of(check(root)).touches == ("thinned@v1", "thinned@v2")
+    with keepstone.open(root, mode="r") as store:
+        assert store.load("kept") == "never removed"
+        assert store.load("thinned") == "third"
+        assert store.load("models/email@prod")
+        for doubtful in ("thinned@v1", "thinned@v2"):
+            with pytest.raises(CorruptionError):
+                store.load(doubtful)
+
+
+def test_a_frame_whose_check_alone_is_damaged_is_named_since_readers_may_refuse_it(
+    root: Path, packs: dict[str, Path]
+) -> None:
+    flip(packs["answers"], 12)
+
+    (touched,) = damage_of(check(root, read_data=True)).touches
+    assert touched.startswith("answers[")

@@ -25,6 +25,7 @@ keepstone fsck --read-data --json
 """
 
 TOUCHES_SHOWN_MAX: Final = 20
+FINDINGS_SHOWN_MAX: Final = 100
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,12 +49,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _print(report: FsckReport, read_data: bool, console: Console) -> None:
-    for finding in report.findings:
+    for finding in report.findings[:FINDINGS_SHOWN_MAX]:
         console.out(f"{finding.severity}: {finding.where}: {finding.problem} ({finding.invariant})")
         for selector in finding.touches[:TOUCHES_SHOWN_MAX]:
             console.out(f"  damages {selector}")
         if len(finding.touches) > TOUCHES_SHOWN_MAX:
             console.out(f"  and {len(finding.touches) - TOUCHES_SHOWN_MAX:,} more; --json lists all")
+    if len(report.findings) > FINDINGS_SHOWN_MAX:
+        console.out(f"and {len(report.findings) - FINDINGS_SHOWN_MAX:,} more findings; --json lists all")
     checked = [
         plural(report.commits, "commit"),
         plural(report.packs, "pack"),

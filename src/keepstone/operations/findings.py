@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from keepstone.foundation.errors import KeepstoneError, UnsupportedFormatError
+from keepstone.history.commit import PackRecord
 
 UNREADABLE: Final = (KeepstoneError, OSError, ValueError, LookupError, OverflowError)
 """What reading damaged bytes may raise; the last three where a check sum holds and the content makes no sense."""
@@ -70,15 +71,21 @@ class Trouble:
     """A finding under way: which blobs it costs is known before what those blobs mean."""
 
     def __init__(
-        self, invariant: str, where: str, problem: str, lost: Iterable[bytes] = (), *, unknown: bool = False
+        self,
+        invariant: str,
+        where: str,
+        problem: str,
+        lost: Iterable[bytes] = (),
+        *,
+        pack: PackRecord | None = None,
     ) -> None:
         self.invariant = invariant
         self.where = where
         self.problem = problem
         self.lost = set(lost)
         """Digests that cannot be read there."""
-        self.unknown = unknown
-        """Whether more may be lost than `lost` says, since the index of the blobs is gone."""
+        self.pack = pack
+        """The pack that has no index any more, so that more may be lost than `lost` says; None where all is known."""
         self.touches: set[str] = set()
 
     def finding(self) -> Finding:
@@ -109,10 +116,16 @@ class Findings:
         self.found.append(Finding("I14", where, problem, severity=Severity.LITTER))
 
     def trouble(
-        self, invariant: str, where: str, problem: str, lost: Iterable[bytes] = (), *, unknown: bool = False
+        self,
+        invariant: str,
+        where: str,
+        problem: str,
+        lost: Iterable[bytes] = (),
+        *,
+        pack: PackRecord | None = None,
     ) -> Trouble:
         """Note damage whose meaning is found out later."""
-        trouble = Trouble(invariant, where, problem, lost, unknown=unknown)
+        trouble = Trouble(invariant, where, problem, lost, pack=pack)
         self.troubles.append(trouble)
         return trouble
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from keepstone.foundation.errors import StoreNotFoundError, UnsupportedFormatError
@@ -23,6 +24,8 @@ from keepstone.operations.fsck_pins import check_pins
 from keepstone.repository.identity import read_identity
 from keepstone.repository.repository import Repository
 from keepstone.storage.base import Storage
+from keepstone.storage.draft import TEMPORARY_PREFIX
+from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import locate
 
 __all__ = ["Finding", "FsckReport", "Severity", "fsck", "fsck_location", "fsck_storage"]
@@ -76,6 +79,7 @@ def _check(storage: Storage, read_data: bool, now_ns: int) -> tuple[FsckReport, 
     check_pins(storage, log.state, packs, findings)
     slots = Slots(storage, store_id or bytes(16), sleep=lambda seconds: None, random=lambda: 0.0)
     check_catalog(storage, log.state, packs, findings, lambda number: _hash_at(slots, number))
+    _count_unfinished(storage, findings)
     return findings.report(), log.length
 
 
@@ -93,6 +97,16 @@ def _check_identity(storage: Storage, findings: Findings) -> bytes | None:
         problem = told(error)
     findings.damage("I3", STORE_KEY, f"{problem}; until then the store cannot be opened")
     return None
+
+
+def _count_unfinished(storage: Storage, findings: Findings) -> None:
+    if not isinstance(storage, LocalStorage):
+        return
+    for prefix in (LOG_PREFIX, PACK_PREFIX, CHECKPOINT_PREFIX):
+        below = Path(storage.location, prefix).rglob(f"{TEMPORARY_PREFIX}*")
+        count = sum(1 for _ in below)
+        if count:
+            findings.litter(prefix, f"{count:,} unfinished writes: under way, or left by a crash")
 
 
 def _holds(storage: Storage, prefix: str) -> bool:

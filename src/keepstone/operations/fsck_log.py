@@ -90,6 +90,7 @@ class _Walk:
         self._present = frozenset(numbers)
         self._last = max(numbers, default=-1)
         self._findings = findings
+        self._txns: dict[bytes, int] = {}
         self._checkpoints = self._read_checkpoints()
 
     def run(self) -> bool:
@@ -146,6 +147,8 @@ class _Walk:
             return None
         self._findings.commits += 1
         self._findings.bytes_read += commit.header_size if commit else HEADER_BYTES_GUESS
+        if commit is not None and self._txns.setdefault(commit.txn, number) != number:
+            self._findings.damage("I5", key, f"is the same attempt as commit {self._txns[commit.txn]}")
         return commit
 
     def _fold(self, batch: Sequence[Commit]) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from keepstone.blobs.blobstore import BlobStore, Place
-from keepstone.blobs.footer import Entry, unpack_column
+from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
+from keepstone.blobs.footer import Entry, PackIndex
 from keepstone.blobs.journal import Row
 from keepstone.foundation.digest import DIGEST_BYTES, Digest
 from keepstone.foundation.format import Form, Kind
@@ -19,6 +19,7 @@ from keepstone.history.state import State
 from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.findings import UNREADABLE, Findings, Trouble, invariant_of, told
 from keepstone.operations.fsck_packs import CheckedPack
+from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
 from keepstone.repository.refs import VERSIONS, NameRef, read_alias_ref, read_name_ref, version_key
 from keepstone.storage.base import Storage
@@ -31,27 +32,44 @@ class _Spot(NamedTuple):
     position: int
 
 
+_INDEX_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Footers held at once; what they decode to is several times as much."""
+_FIND_EACH_MAX: Final = 64
+"""So many digests are looked for one by one in the bytes of a footer; more, by going through all of its digests."""
+
+
 class Blobs:
     """All blobs of the packs whose footers can be read."""
 
     def __init__(self, storage: Storage, packs: Sequence[CheckedPack]) -> None:
         self.packs = packs
-        self._store = BlobStore(storage)
+        self._store = BlobStore(storage, index_bytes_max=_INDEX_BYTES_MAX)
+
+    def index(self, pack: CheckedPack) -> PackIndex:
+        """Return what a pack holds, read again unless it was read lately."""
+        return self._store.index(pack_place(pack.pack))
 
     def locate(self, wanted: Iterable[bytes]) -> dict[bytes, _Spot]:
-        """Return a sound place of each wanted digest that has one; one pass over all footers."""
+        """Return a sound place of each wanted digest that has one; one pass over the footers where readers look."""
         rest = set(wanted)
         found: dict[bytes, _Spot] = {}
         for pack in self.packs:
             if not rest:
                 break
-            digests = pack.contents.footer.digests
-            for position in range(pack.contents.blob_count):
-                digest = digests[position * DIGEST_BYTES : (position + 1) * DIGEST_BYTES]
-                if digest in rest and digest not in pack.damaged:
+            # A reader takes values of journals from where their entries say, and looks for others in these packs only.
+            if not holds_saves(pack.pack):
+                continue
+            for digest, position in _positions(self.index(pack).footer.digests, rest):
+                if digest not in pack.damaged:
                     found[digest] = _Spot(pack, position)
                     rest.discard(digest)
         return found
+
+    def own(self, spot: _Spot | None) -> _Spot | None:
+        """Return where a reader takes an entry's value from without looking for its digest; None if it looks."""
+        if spot is None or spot.position < 0 or is_recipe(self.place(spot)):
+            return None
+        return spot
 
     def place(self, spot: _Spot) -> Place:
         """Return the place of a blob."""
@@ -63,9 +81,25 @@ class Blobs:
 
     def pieces(self, spot: _Spot, digest: bytes) -> list[bytes]:
         """Return the pieces of a large blob; none where it is a plain one."""
-        if spot.pack.contents.row(spot.position).kind != Kind.RECIPE:
+        place = self.place(spot)
+        if not is_recipe(place):
             return []
-        return [bytes(piece.digest) for piece in self._store.read_pieces(self.place(spot), Digest(digest))]
+        return [bytes(piece.digest) for piece in self._store.read_pieces(place, Digest(digest))]
+
+
+def _positions(digests: bytes, wanted: set[bytes]) -> list[tuple[bytes, int]]:
+    """Return (digest, its position) of those of `wanted` that are among `digests`, a footer's column."""
+    if len(wanted) > _FIND_EACH_MAX:
+        pieces = (digests[i : i + DIGEST_BYTES] for i in range(0, len(digests), DIGEST_BYTES))
+        return [(digest, i) for i, digest in enumerate(pieces) if digest in wanted]
+    found: list[tuple[bytes, int]] = []
+    for digest in wanted:
+        start = digests.find(digest)
+        while start >= 0 and start % DIGEST_BYTES:
+            start = digests.find(digest, start + 1)
+        if start >= 0:
+            found.append((digest, start // DIGEST_BYTES))
+    return found
 
 
 class _Need(NamedTuple):
@@ -73,6 +107,16 @@ class _Need(NamedTuple):
 
     selector: str
     digest: bytes
+    spot: _Spot | None = None
+    """Where its entry says that it stands; None where it is looked for by digest."""
+
+
+class _Found(NamedTuple):
+    """An entry, and where it stands."""
+
+    entry: Entry
+    spot: _Spot | None
+    """None: in a journal. A negative position: the value lies in another pack."""
 
 
 def check_names(
@@ -106,33 +150,38 @@ class _NameCheck:
         """Check all, and share what is lost out among those who lost it."""
         versions = self._newest(VERSIONS)
         manifests = [
-            _Need(key, bytes(entry.digest)) for key, entry in versions.items() if entry.digest is not None
+            _Need(key, bytes(found.entry.digest))
+            for key, found in versions.items()
+            if found.entry.digest is not None
         ]
         items, item_manifests = self._items()
-        self._check_refs(versions)
+        entries = {key: found.entry for key, found in versions.items()}
+        self._check_refs(entries)
+        self._doubt(entries)
         self._require([*manifests, *item_manifests], parts=True)
         self._require(items, parts=False)
         self._share_out()
 
     # ---- entries -----------------------------------------------------------------------------------------------------
 
-    def _entries(self, collection: str) -> Iterator[Entry]:
+    def _entries(self, collection: str) -> Iterator[_Found]:
         for pack in self._blobs.packs:
-            if collection in pack.contents.sections:
-                for entry, _ in pack.contents.entries(collection):
-                    yield entry
+            if collection in pack.pack.record.collections:
+                for entry, position in self._blobs.index(pack).entries(collection):
+                    yield _Found(entry, _Spot(pack, position))
         for name, row in self._journal_rows:
             if name == collection:
-                yield row.entry
+                yield _Found(row.entry, None)
 
-    def _newest(self, collection: str, keys: set[str] | None = None) -> dict[str, Entry]:
-        newest: dict[str, Entry] = {}
-        for entry in self._entries(collection):
+    def _newest(self, collection: str, keys: set[str] | None = None) -> dict[str, _Found]:
+        newest: dict[str, _Found] = {}
+        for found in self._entries(collection):
+            entry = found.entry
             if keys is not None and entry.key not in keys:
                 continue
             known = newest.get(entry.key)
-            if known is None or (entry.stamp, entry.writer) > (known.stamp, known.writer):
-                newest[entry.key] = entry
+            if known is None or (entry.stamp, entry.writer) > (known.entry.stamp, known.entry.writer):
+                newest[entry.key] = found
         return newest
 
     def _items(self) -> tuple[list[_Need], list[_Need]]:
@@ -142,31 +191,26 @@ class _NameCheck:
         """
         suspects: dict[str, set[str]] = defaultdict(set)
         for pack in self._blobs.packs:
-            for name, section in pack.contents.sections.items():
+            for name in sorted(pack.pack.record.collections if pack.damaged else pack.special):
                 if name == VERSIONS:
                     continue
-                built = Form.MANIFEST in set(_forms(pack, name))
-                if not (built or pack.damaged or pack.contents.footer.externals or _has_recipes(pack)):
-                    continue
-                rows = pack.contents.rows
-                for entry, position in pack.contents.entries(name):
+                index = self._blobs.index(pack)
+                for entry, position in index.entries(name):
                     if entry.digest is None:
                         continue
-                    special = (
-                        position < 0 or rows[position].kind == Kind.RECIPE or entry.form == Form.MANIFEST
-                    )
-                    if special or entry.digest in pack.damaged:
-                        suspects[section.collection].add(entry.key)
+                    if _is_special(index, entry, position) or entry.digest in pack.damaged:
+                        suspects[name].add(entry.key)
         for name, row in self._journal_rows:
             if row.digest is not None and row.offset < 0:
                 suspects[name].add(row.key)
         plain: list[_Need] = []
         built_ones: list[_Need] = []
         for name, keys in suspects.items():
-            for key, entry in self._newest(name, keys).items():
-                if entry.digest is not None and (name, key, entry.stamp) not in self._in_journal:
-                    target = built_ones if entry.form == Form.MANIFEST else plain
-                    target.append(_Need(f"{name}[{key}]", bytes(entry.digest)))
+            for key, (entry, spot) in self._newest(name, keys).items():
+                if entry.digest is None or (name, key, entry.stamp) in self._in_journal:
+                    continue
+                target = built_ones if entry.form == Form.MANIFEST else plain
+                target.append(_Need(f"{name}[{key}]", bytes(entry.digest), self._blobs.own(spot)))
         return plain, built_ones
 
     # ---- refs --------------------------------------------------------------------------------------------------------
@@ -204,6 +248,21 @@ class _NameCheck:
             if version_key(name, number) not in versions:
                 self._miss(version_key(name, number), b"", f"v{number} of {name!r} is in no footer")
 
+    def _doubt(self, versions: dict[str, Entry]) -> None:
+        """Name the versions of which a pack without a footer may say that they were removed: readers refuse them."""
+        lost = [t for t in self._findings.troubles if t.pack and VERSIONS in t.pack.collections]
+        for key, entry in versions.items() if lost else ():
+            name, _, number = key.rpartition("@v")
+            try:
+                ref = read_name_ref(self._state.refs[name], name)
+            except UNREADABLE:
+                continue
+            if entry.digest is None or not ref.removals or ref.newest == int(number):
+                continue
+            for trouble in lost:
+                if trouble.pack and trouble.pack.stamp_max > entry.stamp:
+                    trouble.touches.add(key)
+
     def _miss(self, selector: str, digest: bytes, reason: str) -> None:
         self._lost[selector].add(digest)
         self._reasons.setdefault(digest, reason)
@@ -213,13 +272,15 @@ class _NameCheck:
     def _require(self, needs: Sequence[_Need], *, parts: bool) -> None:
         """Look for all that `needs` name; then for the parts of manifests, and for the pieces of large blobs."""
         while needs:
-            spots = self._blobs.locate(need.digest for need in needs)
+            spots = self._blobs.locate(need.digest for need in needs if need.spot is None)
             below: list[_Need] = []
             for need in needs:
-                spot = spots.get(need.digest)
-                if spot is None:
+                spot = need.spot or spots.get(need.digest)
+                if spot is None or need.digest in spot.pack.damaged:
                     self._miss(
-                        need.selector, need.digest, f"needs {Digest(need.digest)}, which no live pack holds"
+                        need.selector,
+                        need.digest,
+                        f"needs {Digest(need.digest)}, which no live pack holds undamaged",
                     )
                     continue
                 try:
@@ -244,7 +305,7 @@ class _NameCheck:
 
     def _share_out(self) -> None:
         """Tell each trouble what it costs, and report what none of them explains."""
-        unknown = [trouble for trouble in self._findings.troubles if trouble.unknown]
+        unknown = [trouble for trouble in self._findings.troubles if trouble.pack]
         for selector, digests in sorted(self._lost.items()):
             guilty: list[Trouble] = [t for t in self._findings.troubles if t.lost & digests] or unknown
             for trouble in guilty:
@@ -254,10 +315,5 @@ class _NameCheck:
                 self._findings.damage("I3", selector, self._reasons.get(digest, "cannot be read"), [selector])
 
 
-def _forms(pack: CheckedPack, collection: str) -> bytes:
-    section = pack.contents.sections[collection]
-    return unpack_column("B", section.forms, section.count, where=pack.contents.where).tobytes()
-
-
-def _has_recipes(pack: CheckedPack) -> bool:
-    return any(row.kind == Kind.RECIPE for row in pack.contents.rows)
+def _is_special(index: PackIndex, entry: Entry, position: int) -> bool:
+    return position < 0 or index.frames.kinds[position] == Kind.RECIPE or entry.form == Form.MANIFEST

@@ -55,9 +55,7 @@ def _check_line(
     except UNREADABLE as error:
         problem = told(error)
     lost = needed & damaged
-    guilty = [
-        trouble for trouble in findings.troubles if trouble.lost & lost or (problem and trouble.unknown)
-    ]
+    guilty = [trouble for trouble in findings.troubles if trouble.lost & lost or (problem and trouble.pack)]
     for trouble in guilty:
         trouble.touches.add(title)
     if (problem or lost) and not guilty:
