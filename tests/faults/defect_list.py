@@ -404,6 +404,13 @@ _REPOSITORY: Final = (
         "tests/faults/test_places.py::test_a_clock_in_2099_drags_no_other_clock_along",
     ),
     Defect(
+        "hidden by a far stamp",
+        "What replaces an entry that lies far ahead is stamped below it.",
+        "keepstone.repository.session",
+        (("return stamp if row is None else max(stamp, row.stamp + 1)", "return stamp"),),
+        "tests/faults/test_places.py::test_what_a_clock_in_2099_set_can_be_set_again",
+    ),
+    Defect(
         "older entry wins",
         "Of two entries of a key in packs the one with the lower stamp counts: what was removed is back.",
         "keepstone.repository.overlay",

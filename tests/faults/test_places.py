@@ -14,6 +14,7 @@ import pytest
 from tests.faults.processes import dead, finished, forked
 
 import keepstone
+from keepstone.foundation.clock import Clock
 from keepstone.foundation.errors import (
     InvalidInputError,
     MalformedError,
@@ -22,8 +23,10 @@ from keepstone.foundation.errors import (
     StoreNotFoundError,
     UnsupportedFormatError,
 )
+from keepstone.foundation.format import JOURNAL_VALUE_BYTES_MAX
 
 HOUR_NS = 3_600 * 10**9
+LARGE = bytes(JOURNAL_VALUE_BYTES_MAX + 1)
 NOBODY = 65_534
 
 
@@ -230,3 +233,65 @@ def test_a_clock_in_2099_drags_no_other_clock_along(place: Path) -> None:
         assert dict(items)["mine"] == "now"
         assert dict(items)["far"] == "future"
         assert session.clock.stamp() < session.clock.now_ns() + HOUR_NS
+
+
+def open_at(place: Path, shift_ns: int) -> keepstone.Store:
+    """Open a store with a clock that is wrong by `shift_ns` from the beginning; for a process of its own."""
+    import time
+
+    Clock.__init__.__defaults__ = (lambda: time.time_ns() + shift_ns,)
+    return keepstone.open(place)
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["in a journal", "in a pack"])
+def test_a_clock_that_is_hours_late_hides_nothing_that_it_sets(tmp_path: Path, published: bool) -> None:
+    place = tmp_path / "store"
+    with keepstone.open(place) as store:
+        store.collection("items").update(dict.fromkeys("abcd", "before"))
+        store.save("model", 1)
+        store.save("model", 2)
+        if published:
+            store.flush()
+
+    def late() -> None:
+        store = open_at(place, -5 * HOUR_NS)
+        items = store.collection("items", durability="process")
+        items["a"] = "after"
+        assert items["a"] == "after"
+        items.add_many({"b": "after", "new": "after"})
+        del items["c"]
+        assert "c" not in items
+        items["d"] = LARGE
+        assert items["d"] == LARGE
+        store.remove("model@v1")
+
+    dead(late)
+
+    expected = {"a": "after", "b": "after", "d": LARGE, "new": "after"}
+    with keepstone.open(place) as store:
+        assert dict(store.collection("items")) == expected
+        store.recover()
+        assert dict(store.collection("items")) == expected
+        assert [version.number for version in store.versions("model")] == [2]
+
+
+def test_what_a_clock_in_2099_set_can_be_set_again(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    with keepstone.open(place):
+        pass
+    put_at(place, 73 * 365 * 24 * HOUR_NS, "far", "future")
+    with keepstone.open(place) as store:
+        items = store.collection("items")
+        items["far"] = "now"
+        assert items["far"] == "now"
+        items["mine"] = 1
+        store.flush()
+        assert items["far"] == "now"
+        del items["far"]
+    with keepstone.open(place) as store:
+        session = store.repository.session
+        assert dict(store.collection("items")) == {"mine": 1}
+        assert session.clock.stamp() < session.clock.now_ns() + HOUR_NS
+        mine = session.peek("items", "mine")
+        assert mine is not None
+        assert mine.stamp < session.clock.now_ns() + HOUR_NS

@@ -28,6 +28,8 @@ class Rules(NamedTuple):
     """A writer stamps above all entries that it has seen."""
     above_horizon: bool = True
     """A writer stamps above the horizon, where the entries that it saw are gone."""
+    above_replaced: bool = True
+    """An entry is stamped above the one that it replaces, however far ahead that lies."""
     near_only: bool = True
     """Stamps more than an hour ahead are not followed."""
     tombstones: bool = True
@@ -56,8 +58,6 @@ class Writer(NamedTuple):
 class World(NamedTuple):
     writers: tuple[Writer, ...]
     blind: bool = False
-    far: bool = False
-    """Whether a clock is far ahead: then what it set stays on top, and only stamps are looked at."""
     clears_left: int = 0
     returns_left: int = 2
     now: int = 3
@@ -112,12 +112,14 @@ def _acts(world: World, position: int, writer: Writer, rules: Rules) -> Iterator
     last = writer.last
     if not world.blind:
         seen = [entry.stamp for entry in world.order] if rules.above_seen else []
-        seen += [world.horizon - 1] if rules.above_horizon else []
-        last = max(
-            [last, *(stamp for stamp in seen if stamp <= clock + TICKS_AN_HOUR or not rules.near_only)]
-        )
-    stamp = max(clock, last + 1) if rules.grows else clock
-    used = writer._replace(last=stamp, acts_left=writer.acts_left - 1)
+        followed = [stamp for stamp in seen if stamp <= clock + TICKS_AN_HOUR or not rules.near_only]
+        last = max([last, *followed])
+    general = stamp = max(clock, last + 1) if rules.grows else clock
+    if not world.blind:
+        hidden_below = max((entry.stamp + 1 for entry in world.order), default=0)
+        stamp = max(stamp, hidden_below) if rules.above_replaced else stamp
+        stamp = max(stamp, world.horizon) if rules.above_horizon else stamp
+    used = writer._replace(last=general, acts_left=writer.acts_left - 1)
     for value in (f"{writer.name}{writer.acts_left}", None):
         entry = Entry(stamp, writer.name, value)
         acted = world._replace(
@@ -125,7 +127,7 @@ def _acts(world: World, position: int, writer: Writer, rules: Rules) -> Iterator
             order=(*world.order, entry),
             copy=world.copy or entry,
             expected=entry,
-            dragged=world.dragged or (writer.late >= 0 and stamp > world.now + 2 * TICKS_AN_HOUR),
+            dragged=world.dragged or (writer.late >= 0 and general > world.now + 2 * TICKS_AN_HOUR),
         )
         yield f"{writer.name} {'removes the key' if value is None else 'sets ' + value} at {stamp}", acted
 
@@ -159,8 +161,8 @@ def _clearing(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
 
 
 def loss(world: World) -> str:
-    if world.far:
-        return "a wrong clock drags the stamps of others with it" if world.dragged else ""
+    if world.dragged:
+        return "a wrong clock drags the stamps of others with it"
     if world.shown != world.elsewhere:
         return "the same entries read differently in another order"
     if world.blind:
@@ -176,9 +178,9 @@ _PAIR = (Writer("A", acts_left=2), Writer("B", late=1, acts_left=1))
 ACTORS = {
     "one key": World(_PAIR),
     "cleared": World((Writer("A", acts_left=2), Writer("B", late=2)), clears_left=2),
-    "blind": World((Writer("A"), Writer("B")), blind=True),
-    # What X sets stays on top until its time has come; fsck tells, and nobody else is dragged along.
-    "far": World((Writer("X", late=-FAR), Writer("A"), Writer("B", late=1)), far=True),
+    "blind": World((Writer("A", acts_left=2), Writer("B")), blind=True),
+    # X is far ahead of all, B far behind; nobody else's stamps are dragged along, and nothing is hidden.
+    "far": World((Writer("X", late=-FAR), Writer("A"), Writer("B", late=3 * TICKS_AN_HOUR))),
 }
 ACTORS_LONG = {
     "more acts": World(
@@ -189,9 +191,10 @@ ACTORS_LONG = {
 LEFT_OUT = (
     LeftOut("9a", ("highest",), "one key", "the same entries read differently in another order"),
     LeftOut("9b", ("tie",), "blind", "the same entries read differently in another order"),
-    LeftOut("9c", ("grows",), "one key", "the same entries read differently in another order"),
-    LeftOut("9d", ("above_seen",), "one key", "what was set is not shown"),
+    LeftOut("9c", ("grows",), "blind", "the same entries read differently in another order"),
+    LeftOut("9d", ("above_seen", "above_replaced"), "one key", "what was set is not shown"),
     LeftOut("9e", ("near_only",), "far", "a wrong clock drags the stamps of others with it"),
+    LeftOut("9f", ("above_replaced",), "far", "what was set is not shown"),
     LeftOut("10a", ("tombstones",), "one key", "what was removed is back"),
     LeftOut("10b", ("horizon",), "cleared", "what was removed is back"),
     LeftOut("10d", ("horizon_grows",), "cleared", "what was removed is back"),

@@ -93,6 +93,12 @@ REDUNDANT: Final = (
         "stalled adopter",
         "nobody dies between commit and unlink, and the name is gone (15b)",
     ),
+    Redundant(
+        "entries",
+        ("above_seen",),
+        "one key",
+        "9f would do; but it has to look at what is replaced, which the code does only where 9e left a stamp aside",
+    ),
     Redundant("entries", ("horizon",), "one key", "tombstones (10a) are enough where nothing is cleared"),
     Redundant("recovery", ("packs_only",), "orphans", "the machine with the journals is not lost"),
 )

@@ -180,20 +180,21 @@ class Spool:
             for collection, row in list(journal.all_rows()):
                 value = journal.read_value(row) if row.offset >= 0 else None
                 item = (row.key, row.form, value, row.digest)
-                rescued = self._append_as(collection, item, row.stamp)
+                # The same stamp again: both journals say the same, whichever of them is adopted.
+                rescued = self.append_as(collection, item, row.stamp)
             if rescued:
                 rescued.journal.sync(rescued.offset)
         except (OSError, CorruptionError) as second:
             raise translated(error, "sync", str(journal.path)) from second
 
-    def _append_as(self, collection: str, item: Item, stamp: int) -> Ticket:
-        # The same stamp again: both journals say the same, whichever of them is adopted.
+    def append_as(self, collection: str, item: Item, stamp: int) -> Ticket:
+        """Append an item with a stamp that is given."""
         while True:
             journal = self._current or self._begin()
             try:
                 return Ticket(journal, journal.append(_Stopped(stamp), collection, [item]))
             except JournalFinished:
-                self._current = None
+                self._succeed(journal)
 
     @property
     def unsealed_bytes(self) -> int:
@@ -379,7 +380,7 @@ class Spool:
 
 
 class _Stopped(Clock):
-    """A clock that gives one stamp: for writing an entry again as it was."""
+    """A clock that gives one stamp, which somebody else decided."""
 
     def __init__(self, stamp: int) -> None:
         super().__init__()

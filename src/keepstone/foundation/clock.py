@@ -25,6 +25,11 @@ class Clock:
         self.now_ns = now_ns
         self._last = 0
         self._lock = threading.Lock()
+        self.unfollowed = 0
+        """The highest stamp that was seen and lies too far ahead; 0: none.
+
+        What replaces an entry has to be stamped above it all the same, or it would be hidden.
+        """
 
     def stamp(self) -> int:
         """Return a stamp above every one that was returned or followed before."""
@@ -48,6 +53,7 @@ class Clock:
         """Stamp above `stamp` from now on; False (and no change) if it lies more than an hour ahead."""
         with self._lock:
             if stamp > self.now_ns() + FOLLOW_AHEAD_NS_MAX:
+                self.unfollowed = max(self.unfollowed, stamp)
                 return False
             self._last = max(self._last, stamp)
             return True

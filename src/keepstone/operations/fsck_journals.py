@@ -126,7 +126,7 @@ def check_journals(
         if ahead:
             hours = (max(ahead) - now_ns) / 3.6e12
             findings.warn(
-                "I6", where, f"has stamps {hours:,.1f} h ahead of this clock; they win over later writes"
+                "I6", where, f"has stamps {hours:,.1f} h ahead of this clock: its items are dated wrong"
             )
         if read_data:
             _read_values(journal, where, findings)

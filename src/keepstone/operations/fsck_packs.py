@@ -50,7 +50,7 @@ def check_packs(
         if pack.record.stamp_max > now_ns + FOLLOW_AHEAD_NS_MAX:
             ahead = (pack.record.stamp_max - now_ns) / 3.6e12
             findings.warn(
-                "I6", pack.key, f"has stamps {ahead:,.1f} h ahead of this clock; they win over later writes"
+                "I6", pack.key, f"has stamps {ahead:,.1f} h ahead of this clock: its items are dated wrong"
             )
     _report_orphans(sizes, log, findings)
     return checked

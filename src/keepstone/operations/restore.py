@@ -191,8 +191,8 @@ def _draft(
             if number is None:
                 last += 1
                 number = known[line.digest] = last
-                stamp, writer = session.clock.stamp(), session.spool.writer
                 key = version_key(name, number)
+                stamp, writer = session.stamp(VERSIONS, key), session.spool.writer
                 entries.append((VERSIONS, Entry(key, stamp, writer, line.digest, Form.MANIFEST)))
             restored.append(
                 Restored(line.selector, version_key(name, number), str(line.digest), number > ref.given)
@@ -223,7 +223,7 @@ def _stage_items(session: Session, staging: Staging, blobs: PackBlobs, line: Loc
         builder = PackBuilder(Origin.COPY)
         for key, digest, form in rows:
             builder.add_entry(
-                line.name, Entry(key, session.clock.stamp(), session.spool.writer, digest, form)
+                line.name, Entry(key, session.stamp(line.name, key), session.spool.writer, digest, form)
             )
         staging.take_over(write_pack(session, builder.finish(), session.log.state.length), ())
 

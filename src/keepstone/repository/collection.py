@@ -79,8 +79,11 @@ class Collection(MutableMapping[str, T], Generic[T]):
         form, raw = encoded
         if self._exists_in is not self._session.log.state:
             self._create_first()
-        spool = self._session.spool
-        ticket = spool.append_value(self.name, key, form, raw, Digest(blake3(raw).digest()))
+        spool, digest = self._session.spool, Digest(blake3(raw).digest())
+        if self._session.clock.unfollowed:
+            ticket = self._session.append(self.name, [(key, form, raw, digest)])
+        else:
+            ticket = spool.append_value(self.name, key, form, raw, digest)
         if spool.is_full:
             self._repository.sealer.hand_over()
         if self.durability != "process":
@@ -170,7 +173,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         if self._exists_in is not self._session.log.state:
             self._create_first()
         spool = self._session.spool
-        ticket = spool.append(self.name, items)
+        ticket = self._session.append(self.name, items)
         if spool.is_full:
             self._repository.sealer.hand_over()
         return ticket
@@ -194,7 +197,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
             return self._repository.stage_artifact(staging, value), Form.MANIFEST
 
         def build(staging: Staging, state: State, staged: tuple[Digest, int]) -> Draft:
-            entry = Entry(key, session.clock.stamp(), session.spool.writer, *staged)
+            entry = Entry(key, session.stamp(self.name, key), session.spool.writer, *staged)
             return staging.draft(state, entries=((self.name, entry),))
 
         self._repository.commit_staged(stage, build)

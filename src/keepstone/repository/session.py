@@ -19,7 +19,7 @@ from typing import Final
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.journal import Row
 from keepstone.blobs.recipe import Piece
-from keepstone.blobs.spool import Spool
+from keepstone.blobs.spool import Item, Spool, Ticket
 from keepstone.foundation.clock import Clock
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
@@ -188,6 +188,29 @@ class Session:
         if packed is not None and (packed.stamp, packed.writer) > (row.stamp, row.writer):
             return packed
         return row
+
+    def stamp(self, collection: str, key: str) -> int:
+        """Return the stamp of a new entry of a key: above all that was seen, and above the entry that it replaces.
+
+        The two differ where a clock is more than an hour wrong: such stamps are not followed, since one wrong clock
+        must not date all that comes after it. But what is set must not be hidden by what was there, whoever is wrong.
+        """
+        stamp = self.clock.stamp()
+        if not self.clock.unfollowed:
+            return stamp
+        try:
+            row = self.peek(collection, key)
+        except KeepstoneError:
+            # What cannot be read hides nothing now, and should not stop anybody from writing.
+            row = None
+        return stamp if row is None else max(stamp, row.stamp + 1)
+
+    def append(self, collection: str, items: list[Item]) -> Ticket:
+        """Append items to this process's journal, as `Spool.append` does, each above the entry that it replaces."""
+        if not self.clock.unfollowed:
+            return self.spool.append(collection, items)
+        tickets = [self.spool.append_as(collection, item, self.stamp(collection, item[0])) for item in items]
+        return tickets[-1]
 
     def find(self, collection: str, key: str) -> Row | EntryRow | None:
         """Return the newest row of a key; a key that seems absent is looked for again after a refresh."""

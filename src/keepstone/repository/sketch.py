@@ -303,9 +303,10 @@ class Sketch:
             refs.append(RefChange(name, value, value))
         entries: list[tuple[str, Entry]] = []
         for (name, number), found in self._versions.items():
-            stamp = self._session.clock.stamp()
+            key = version_key(name, number)
+            stamp = self._session.stamp(VERSIONS, key)
             digest = None if found is None else found.digest
-            entry = Entry(version_key(name, number), stamp, self._session.spool.writer, digest, Form.MANIFEST)
+            entry = Entry(key, stamp, self._session.spool.writer, digest, Form.MANIFEST)
             entries.append((VERSIONS, entry))
             if found is not None:
                 self._versions[name, number] = found._replace(stamp=stamp)
