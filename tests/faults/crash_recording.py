@@ -210,8 +210,10 @@ def _another_way(disk: Path) -> Path:
 
 
 def _ended(disk: Path, calls: RecordedCalls, promises: Promises, first: int, *scripts: Script) -> Recording:
-    events = list(calls.events)
-    _require_complete(disk, calls, events)
+    with calls.held():
+        # The sealer may be at work in the background.
+        events = list(calls.events)
+        _require_complete(disk, calls, events)
     for script in scripts:
         script.abandon()
     calls.events = events

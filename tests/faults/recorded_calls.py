@@ -10,7 +10,8 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,6 +144,12 @@ class RecordedCalls(Calls):
                 asked(call)
             finally:
                 self.before = asked
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no other thread change anything meanwhile."""
+        with self._lock:
+            yield
 
     def noted(self) -> tuple[object, ...]:
         """Return what was noted so far, for another process to go on with."""
