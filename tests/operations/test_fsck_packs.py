@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +175,24 @@ def test_a_frame_whose_check_alone_is_damaged_is_named_since_readers_may_refuse_
 
     (touched,) = damage_of(check(root, read_data=True)).touches
     assert touched.startswith("answers[")
+
+
+def test_damage_to_a_value_that_only_a_snapshot_still_has_names_the_snapshot(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with keepstone.open(root) as store:
+        answers = store.collection("answers")
+        answers.update({f"q{i}": random.Random(i).randbytes(20_000) for i in range(30)})
+        answers.snapshot()
+        answers.update({f"q{i}": b"another" for i in range(30)})
+        answers.flush()
+        answers.snapshot()
+    assert check(root, read_data=True).ok
+    pack = max((root / "packs").rglob("*-*"), key=lambda path: path.stat().st_size)
+
+    flip(pack, 10 * 20_000)
+    (flipped,) = damage_of(check(root, read_data=True)).touches
+    pack.unlink()
+    lost = damage_of(check(root)).touches
+
+    assert re.fullmatch(r"answers@v1\[q\d+\]", flipped)
+    assert {name for name in lost if "@v" in name} == {f"answers@v1[q{i}]" for i in range(30)}

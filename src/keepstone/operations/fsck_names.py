@@ -7,20 +7,23 @@ lost is told in the words of those who kept it: selectors of versions, keys of c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.footer import Entry, PackIndex
 from keepstone.blobs.journal import Row
 from keepstone.foundation.digest import DIGEST_BYTES, Digest
-from keepstone.foundation.format import Form, Kind
+from keepstone.foundation.errors import MalformedError
+from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form, Kind
 from keepstone.history.state import State
 from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.findings import UNREADABLE, Findings, Trouble, invariant_of, told
 from keepstone.operations.fsck_packs import CheckedPack
 from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
+from keepstone.repository.leaves import Leaf, decode_leaf
 from keepstone.repository.refs import VERSIONS, NameRef, read_alias_ref, read_name_ref, version_key
 from keepstone.storage.base import Storage
 
@@ -34,6 +37,8 @@ class _Spot(NamedTuple):
 
 _INDEX_BYTES_MAX: Final = 16 * 1024 * 1024
 """Footers held at once; what they decode to is several times as much."""
+_LEAVES_MAX: Final = 200
+"""Leaves of snapshots looked into at once: some 200,000 values, 60 MiB."""
 _FIND_EACH_MAX: Final = 64
 """So many digests are looked for one by one in the bytes of a footer; more, by going through all of its digests."""
 
@@ -49,15 +54,18 @@ class Blobs:
         """Return what a pack holds, read again unless it was read lately."""
         return self._store.index(pack_place(pack.pack))
 
-    def locate(self, wanted: Iterable[bytes]) -> dict[bytes, _Spot]:
-        """Return a sound place of each wanted digest that has one; one pass over the footers where readers look."""
+    def locate(self, wanted: Iterable[bytes], *, everywhere: bool = False) -> dict[bytes, _Spot]:
+        """Return a sound place of each wanted digest that has one; one pass over the footers where readers look.
+
+        `everywhere`: in those of sealed journals too, where a snapshot finds values by their keys.
+        """
         rest = set(wanted)
         found: dict[bytes, _Spot] = {}
         for pack in self.packs:
             if not rest:
                 break
             # A reader takes values of journals from where their entries say, and looks for others in these packs only.
-            if not holds_saves(pack.pack):
+            if not everywhere and not holds_saves(pack.pack):
                 continue
             for digest, position in _positions(self.index(pack).footer.digests, rest):
                 if digest not in pack.damaged:
@@ -78,6 +86,14 @@ class Blobs:
     def read(self, spot: _Spot, digest: bytes) -> bytes:
         """Return a blob, verified."""
         return self._store.read(self.place(spot), Digest(digest))
+
+    def plain(self, spots: Mapping[bytes, _Spot]) -> set[bytes]:
+        """Return which of the blobs are stored whole."""
+        packs = {id(spot.pack): spot.pack for spot in spots.values()}
+        kinds = {number: self.index(pack).frames.kinds for number, pack in packs.items()}
+        return {
+            digest for digest, spot in spots.items() if kinds[id(spot.pack)][spot.position] != Kind.RECIPE
+        }
 
     def pieces(self, spot: _Spot, digest: bytes) -> list[bytes]:
         """Return the pieces of a large blob; none where it is a plain one."""
@@ -145,6 +161,8 @@ class _NameCheck:
             (name, row.key, row.stamp) for name, row in journal_rows if row.offset >= 0
         )
         """Entries whose values lie in a journal themselves."""
+        self._leaves: dict[bytes, list[str]] = defaultdict(list)
+        """Leaves of snapshots, each with the versions that it belongs to: most are shared."""
 
     def run(self) -> None:
         """Check all, and share what is lost out among those who lost it."""
@@ -160,6 +178,7 @@ class _NameCheck:
         self._doubt(entries)
         self._require([*manifests, *item_manifests], parts=True)
         self._require(items, parts=False)
+        self._check_leaves()
         self._share_out()
 
     # ---- entries -----------------------------------------------------------------------------------------------------
@@ -293,15 +312,49 @@ class _NameCheck:
         pieces = self._blobs.pieces(spot, need.digest)
         if not parts:
             return [_Need(need.selector, piece) for piece in pieces]
-        if pieces:
-            located = self._blobs.locate(pieces)
-            raw = b"".join(self._blobs.read(located[piece], piece) for piece in pieces if piece in located)
-            if Digest.of(raw) != need.digest:
-                self._miss(need.selector, need.digest, "has a list of parts that cannot be read")
-                return []
-        else:
-            raw = self._blobs.read(spot, need.digest)
-        return [_Need(need.selector, bytes(part.digest)) for part in decode_manifest(raw).parts]
+        manifest = decode_manifest(self._whole(need.digest, spot))
+        if manifest.serializer == SNAPSHOT_SERIALIZER:
+            for part in manifest.parts:
+                self._leaves[bytes(part.digest)].append(need.selector)
+        return [_Need(need.selector, bytes(part.digest)) for part in manifest.parts]
+
+    def _check_leaves(self) -> None:
+        """Look for the values that snapshots name, many leaves at once."""
+        batch: list[tuple[bytes, Leaf]] = []
+        for digest, spot in self._blobs.locate(self._leaves).items():
+            # A leaf that cannot be found or read was told of when it was looked for as a part.
+            with suppress(*UNREADABLE):
+                batch.append((digest, decode_leaf(self._whole(digest, spot), where=self._leaves[digest][0])))
+            if len(batch) >= _LEAVES_MAX:
+                self._check_values(batch)
+                batch = []
+        self._check_values(batch)
+
+    def _check_values(self, leaves: Sequence[tuple[bytes, Leaf]]) -> None:
+        wanted = {value for _, leaf in leaves for value in leaf.values()}
+        spots = self._blobs.locate(wanted, everywhere=True)
+        # Nearly all are there and whole, and need no second look.
+        suspects = wanted - self._blobs.plain(spots)
+        needs: dict[bool, list[_Need]] = {False: [], True: []}
+        for digest, leaf in leaves:
+            for key, value, form in zip(leaf.keys, leaf.values(), leaf.forms, strict=True):
+                if value in suspects or form == Form.MANIFEST:
+                    needs[form == Form.MANIFEST] += [
+                        _Need(f"{selector}[{key}]", value, spots.get(value))
+                        for selector in self._leaves[digest]
+                    ]
+        for parts, found in needs.items():
+            self._require(found, parts=parts)
+
+    def _whole(self, digest: bytes, spot: _Spot) -> bytes:
+        pieces = self._blobs.pieces(spot, digest)
+        if not pieces:
+            return self._blobs.read(spot, digest)
+        located = self._blobs.locate(pieces)
+        raw = b"".join(self._blobs.read(located[piece], piece) for piece in pieces if piece in located)
+        if Digest.of(raw) != digest:
+            raise MalformedError(f"{Digest(digest)} cannot be put together")
+        return raw
 
     def _share_out(self) -> None:
         """Tell each trouble what it costs, and report what none of them explains."""

@@ -51,6 +51,10 @@ class Leaf(msgspec.Struct, frozen=True, array_like=True):
             self.keys[position], Digest(self.digests[start : start + DIGEST_BYTES]), self.forms[position]
         )
 
+    def values(self) -> Iterator[bytes]:
+        """Yield the digests of all items, 32 bytes each."""
+        return (self.digests[i : i + DIGEST_BYTES] for i in range(0, len(self.digests), DIGEST_BYTES))
+
     def rows(self) -> Iterator[LeafRow]:
         """Yield all items."""
         return map(self.row, range(len(self.keys)))
