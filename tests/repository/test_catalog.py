@@ -273,6 +273,7 @@ def test_a_large_store_gets_its_catalog_in_the_background(
 ) -> None:
     monkeypatch.setattr(sealer, "FOLD_ENTRIES_MIN", 10)
     monkeypatch.setattr(sealer, "FOLD_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(sealer, "FOLD_BATCH_MIN", 1)
     monkeypatch.setattr(sealer, "FOLD_RETRY_SECONDS", 0.01)
     with contextlib.closing(sqlite3.connect(_catalog_file(filled), isolation_level=None)) as other:
         for statement in ("BEGIN IMMEDIATE", "DELETE FROM packs", "DELETE FROM entries", "DELETE FROM blobs"):

@@ -75,6 +75,9 @@ class Catalog:
         self._in_snapshot = False
         self._generation: Path | None = None
         self._packs: dict[int, PackName] = {}
+        self._covered: frozenset[PackName] = frozenset()
+        self._checked: frozenset[PackName] | None = None
+        """What `_covered` was when its collections were last found to be known."""
         self._collections: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._tip: tuple[int, bytes] = (-1, b"")
@@ -105,18 +108,22 @@ class Catalog:
                 if number > state.number and hash_at(number) == tip_hash:
                     raise CatalogAhead
                 known = state.hash if number == state.number else hash_at(number)
-                packs = frozenset(self._packs.values())
-                if known != tip_hash or not self._knows_collections_of(state, packs):
+                if known != tip_hash or not self._knows_collections_of(state):
                     self._discard()
                     return frozenset()
-                return packs
+                return self._covered
         except CatalogUnusable:
             return frozenset()
 
-    def _knows_collections_of(self, state: State, packs: frozenset[PackName]) -> bool:
-        # One whose name was damaged would seem to be empty.
-        live = (state.packs[name] for name in packs if name in state.packs)
-        return all(collection in self._collections for pack in live for collection in pack.record.collections)
+    def _knows_collections_of(self, state: State) -> bool:
+        # One whose name was damaged would seem to be empty. Once is enough: of what is covered, packs only go.
+        if self._checked is self._covered:
+            return True
+        live = [pack for name, pack in state.packs.items() if name in self._covered]
+        if not all(c in self._collections for pack in live for c in pack.record.collections):
+            return False
+        self._checked = self._covered
+        return True
 
     def _begin_snapshot(self) -> None:
         # A read outside of a transaction takes and frees file locks each time, three times the cost of the read.
@@ -229,6 +236,7 @@ class Catalog:
             self._discard()
             raise CatalogUnusable from error
         self._packs, self._tip, self._newest = packs, (number, tip_hash), newest
+        self._covered = frozenset(packs.values())
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 

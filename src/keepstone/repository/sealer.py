@@ -35,6 +35,8 @@ FOLD_ENTRIES_MIN: Final = 50_000
 """Entries without a catalog for which a process that only reads begins to make one."""
 FOLD_DELAY_SECONDS: Final = 2.0
 """Between opening and that: whoever opens a store has questions first."""
+FOLD_BATCH_MIN: Final = 1_000
+"""Entries without a catalog that wait for company while commits keep coming; memory holds them."""
 FOLD_RETRY_SECONDS: Final = 1.0
 """Between a try that another process or a full disk prevented and the next; doubled each time."""
 CROWDED_PACKS_MIN: Final = 4 * CLASS_PACKS_MIN
@@ -101,7 +103,7 @@ class Sealer:
                 if is_idle or woken:
                     idle_until = time.monotonic() + IDLE_SECONDS
                     self.seal(0.0)
-                self._fold_in_background()
+                self._fold_in_background(is_idle=is_idle)
             except Exception as error:
                 # Nothing is lost: the journals are still there. `flush` and `close` tell.
                 self._error = error
@@ -133,11 +135,13 @@ class Sealer:
             # What was to be published is: a merge that fails leaves everything as it was, and comes again.
             return
 
-    def _fold_in_background(self) -> None:
+    def _fold_in_background(self, *, is_idle: bool) -> None:
         # Reading works without a catalog, so it waits until no journal does.
         if self._wake.is_ringing:
             return
         self._fold_due = math.inf
+        if not is_idle and self._session.entries.uncovered_entries < FOLD_BATCH_MIN:
+            return
         if self._fold(lambda: self._closing or self._wake.is_ringing):
             self._fold_retry_seconds = FOLD_RETRY_SECONDS
         elif not self._wake.is_ringing:
