@@ -14,7 +14,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from keepstone.blobs.blobstore import BlobStore
 from keepstone.foundation.digest import Digest
@@ -27,6 +27,7 @@ from keepstone.repository.catalog_rows import (
     SELECT_NEIGHBOURS,
     SELECT_OLDER,
     SELECT_OLDER_NEIGHBOURS,
+    CatalogRow,
     batches,
     blob_proof,
     entry_proof,
@@ -36,18 +37,6 @@ from keepstone.repository.catalog_rows import (
 
 if TYPE_CHECKING:
     import sqlite3
-
-
-class CatalogRow(NamedTuple):
-    """A key's newest entry among the packs that the catalog covers."""
-
-    stamp: int
-    writer: bytes
-    digest: Digest | None
-    form: int
-    pack: PackName
-    place: tuple[int, int, int, int, bytes] | None
-    """Offset in the pack, stored size, raw size, kind, dictionary; None where the value is not in this pack."""
 
 
 class CatalogAhead(Exception):

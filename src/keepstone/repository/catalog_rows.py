@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blake3 import blake3
 
 from keepstone.blobs.blobstore import BlobStore, PackPlace
+from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
     CorruptionError,
@@ -26,6 +27,19 @@ from keepstone.history.state import LivePack, State
 
 if TYPE_CHECKING:
     import sqlite3
+
+
+class CatalogRow(NamedTuple):
+    """A key's newest entry among the packs that the catalog covers."""
+
+    stamp: int
+    writer: bytes
+    digest: Digest | None
+    form: int
+    pack: PackName
+    place: tuple[int, int, int, int, bytes] | None
+    """Offset in the pack, stored size, raw size, kind, dictionary; None where the value is not in this pack."""
+
 
 SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
