@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from tests.faults.fuzz_mutations import bomb, mutated, noise, restructured
+from tests.peak import peak_bytes
 
 import keepstone
 from keepstone.blobs import pack_frame
@@ -615,15 +616,14 @@ def main(seed: int, count: int, names: list[str]) -> None:
     crashes: list[Crash] = []
     for target in chosen:
         decoded, refused, found = fuzz(target, seed, count)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        results[target.name] = {"decoded": decoded, "refused": refused, "peak_bytes": peak}
+        results[target.name] = {"decoded": decoded, "refused": refused, "peak_bytes": peak_bytes()}
         crashes += found
     report = {
         "targets": results,
         "executions": sum(counts["decoded"] + counts["refused"] for counts in results.values())
         + len(crashes),
         "crashes": [crash._asdict() for crash in crashes],
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "cpu_seconds": time.process_time(),
     }
     json.dump(report, sys.stdout)
