@@ -108,3 +108,23 @@ def test_an_error_says_landed_only_where_the_save_has_happened(
             landed = error.landed
         calls._fail_at = 0  # pyright: ignore[reportPrivateUsage]
         assert landed == store.exists("a@v2")
+
+
+@pytest.mark.parametrize("verb", ["remove", "snapshot"])
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_what_comes_after_a_flush_has_not_landed_because_the_flush_did(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, nth: int, verb: str
+) -> None:
+    calls = FaultyCalls()
+    monkeypatch.setattr("keepstone.storage.local.Calls", lambda: calls)
+    with keepstone.open(folder) as store:
+        items = store.collection("items")
+        items["a"] = 1
+        calls.arm(nth, error=errno.EIO, only=("fsync",))
+        landed = True
+        try:
+            store.remove("items") if verb == "remove" else items.snapshot()
+        except keepstone.StorageError as error:
+            landed = error.landed
+        calls.heal()
+        assert landed == (store.names() == [] if verb == "remove" else store.exists("items@v1"))

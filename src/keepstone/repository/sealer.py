@@ -172,8 +172,13 @@ class Sealer:
         """Return when all that this process appended is published.
 
         Raises:
-            StorageError: it could not be; what was acknowledged is still in the journal.
+            StorageError: it could not be; what was acknowledged is still in the journal. It never says `landed`: a
+                commit of some of it may stand, and flushing again does the rest.
         """
+        with preparing():
+            self._flush()
+
+    def _flush(self) -> None:
         session = self._session
         unpublished = session.spool.finish()
         deadline = time.monotonic() + FLUSH_WAIT_SECONDS

@@ -32,7 +32,6 @@ from keepstone.repository.sketch import ANY, Saved, Sketch
 from keepstone.repository.sorted_rows import SortedRow, sorted_rows
 from keepstone.repository.staging import Restage, Staging
 from keepstone.repository.version import Version
-from keepstone.storage.calls import preparing
 
 if TYPE_CHECKING:
     from keepstone.repository.repository import Repository
@@ -51,8 +50,7 @@ def take_snapshot(
     check_message(message)
     wanted = check_save(name, metadata, aliases)
     # What lies in this process's journal is published as always, rather than copied into the snapshot's pack.
-    with preparing():
-        repository.sealer.flush()
+    repository.sealer.flush()
     session.refresh()
     for attempt in range(RESTAGES_MAX):
         staging = Staging(session)
