@@ -10,8 +10,21 @@ import pytest
 
 import keepstone
 from keepstone.api import Store
+from keepstone.history.commit import Commit
 
 _memories = itertools.count()
+
+
+def commits(store: Store) -> int:
+    """Return how many commits the log has by now."""
+    store.repository.session.refresh()
+    return store.repository.session.log.state.length
+
+
+def newest_commit(store: Store) -> Commit:
+    """Return the last commit that the store knows of."""
+    log = store.repository.session.log
+    return log.commit_at(log.state.number)
 
 
 @pytest.fixture
@@ -29,4 +42,13 @@ def store(folder: Path) -> Iterator[Store]:
 def any_store(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
     place = str(folder) if request.param == "folder" else f"memory://repository-{next(_memories)}"
     with keepstone.open(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(store: Store, folder: Path, tmp_path: Path) -> Iterator[Store]:
+    """The same store through another door: a session that shares nothing with the first."""
+    (tmp_path / "door").symlink_to(folder)
+    with keepstone.open(tmp_path / "door") as opened:
+        assert opened.repository is not store.repository
         yield opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,6 @@ from tests.storage.faulty_calls import FaultyCalls
 
 import keepstone
 from keepstone import Store
-
-
-@pytest.fixture
-def other(store: Store, folder: Path, tmp_path: Path) -> Iterator[Store]:
-    """The same store through another door: a session that shares nothing with the first."""
-    (tmp_path / "door").symlink_to(folder)
-    with keepstone.open(tmp_path / "door") as opened:
-        assert opened.repository is not store.repository
-        yield opened
 
 
 def before_the_slot_is_taken(

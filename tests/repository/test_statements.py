@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from tests.repository.conftest import newest_commit
+
 from keepstone.api import Store
-from keepstone.history.commit import Commit
-
-
-def newest(store: Store) -> Commit:
-    log = store.repository.session.log
-    return log.commit_at(log.state.number)
 
 
 def test_a_save_states_the_packs_in_which_it_found_its_content(store: Store) -> None:
     store.save("first", b"the same bytes")
-    first = newest(store)
+    first = newest_commit(store)
 
     store.save("second", b"the same bytes", metadata={"other": True})
 
     assert first.inline is not None
-    assert newest(store).needs == (first.inline.name,)
+    assert newest_commit(store).needs == (first.inline.name,)
 
 
 def test_an_alias_states_the_name_whose_version_it_means(store: Store) -> None:
@@ -27,4 +23,6 @@ def test_an_alias_states_the_name_whose_version_it_means(store: Store) -> None:
 
     store.alias("model@v1", "prod")
 
-    assert [(ref.old, ref.new) for ref in newest(store).refs if ref.name == "model"] == [(value, value)]
+    assert [(ref.old, ref.new) for ref in newest_commit(store).refs if ref.name == "model"] == [
+        (value, value)
+    ]
