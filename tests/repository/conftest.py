@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,16 @@ def newest_commit(store: Store) -> Commit:
     """Return the last commit that the store knows of."""
     log = store.repository.session.log
     return log.commit_at(log.state.number)
+
+
+def now() -> datetime.datetime:
+    """Return a moment that nothing that was done shares with what is done next: stamps are finer than datetimes."""
+    moment = time.time_ns() // 1_000
+    while time.time_ns() // 1_000 <= moment:
+        pass
+    return datetime.datetime.fromtimestamp(moment // 1_000_000, datetime.UTC).replace(
+        microsecond=moment % 1_000_000
+    )
 
 
 @pytest.fixture

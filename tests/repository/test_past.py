@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import itertools
-import os
 import pickle
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.repository.conftest import now
 
 import keepstone
 from keepstone import ArtifactNotFoundError, HistoryGoneError, InvalidInputError, Past, Store
 from keepstone.history.commit import Draft, RefChange
 from keepstone.history.validate import horizon_value
-from keepstone.repository import entries
 from keepstone.repository.merging import merge
-from keepstone.repository.opening import close_repository, open_repository
-from keepstone.repository.past import past_of
-from keepstone.repository.sealing import seal_free
-from keepstone.storage.memory import MemoryStorage
-
-
-def now() -> datetime.datetime:
-    """Return a moment that nothing that was done shares with what is done next: stamps are finer than datetimes."""
-    moment = time.time_ns() // 1_000
-    while time.time_ns() // 1_000 <= moment:
-        pass
-    return datetime.datetime.fromtimestamp(moment // 1_000_000, datetime.UTC).replace(
-        microsecond=moment % 1_000_000
-    )
-
-
-# ---- what it answers -----------------------------------------------------------------------------------------------
 
 
 def test_names_versions_and_aliases_are_as_they_were(any_store: Store) -> None:
@@ -269,201 +243,3 @@ def test_what_a_horizon_took_is_an_error_and_not_absence(store: Store) -> None:
     assert (caught.value.name, caught.value.since[:2]) == ("c", "20")
     assert dict(store.at(now()).collection("c")) == {"new": 2}
     assert store.at(now()).collection("c").get("old") is None
-
-
-# ---- whose items, and from where -----------------------------------------------------------------------------------
-
-_NEIGHBOUR = """
-import sys, keepstone
-with keepstone.open(sys.argv[1]) as store:
-    items = store.collection("c", durability="process")
-    for line in sys.stdin:
-        key, value = line.split()
-        items[key] = value
-        print("ok", flush=True)
-"""
-
-
-def test_items_of_a_neighbour_are_seen_by_their_stamps(folder: Path) -> None:
-    with keepstone.open(folder) as store:
-        items = store.collection("c")
-        items["shared"] = "mine"
-        moments = [now()]
-        with subprocess.Popen(
-            [sys.executable, "-c", _NEIGHBOUR, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as neighbour:
-            assert neighbour.stdin is not None
-            assert neighbour.stdout is not None
-            for value in ("theirs", "later"):
-                neighbour.stdin.write(f"shared {value}\n")
-                neighbour.stdin.flush()
-                assert neighbour.stdout.readline() == "ok\n"
-                moments.append(now())
-            expected = ["mine", "theirs", "later"]
-            views = [store.at(moment).collection("c") for moment in moments]
-            assert [view["shared"] for view in views] == expected
-            neighbour.kill()
-        store.recover()
-        assert [view["shared"] for view in views] == expected, "its journal is a pack now"
-        assert [store.at(moment).collection("c")["shared"] for moment in moments] == expected
-
-
-@pytest.mark.parametrize("catalog", [True, False])
-def test_superseded_items_are_found_with_and_without_a_catalog(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, catalog: bool
-) -> None:
-    monkeypatch.setattr(entries, "CATALOG_ENTRIES_MIN", 10 if catalog else 10**9)
-    kept: list[tuple[datetime.datetime, dict[str, int]]] = []
-    with keepstone.open(folder) as store:
-        items = store.collection("c", durability="process")
-        for round_ in range(5):
-            items.add_many({f"k{i}": round_ * 100 + i for i in range(0, 30, round_ + 1)})
-            kept.append((now(), dict(items)))
-            store.flush()
-        store.repository.session.entries.fold(lambda: False)
-    with keepstone.open(folder, mode="r" if not catalog else "a") as store:
-        assert bool(store.repository.session.entries._covered) == catalog
-        for moment, held in kept:
-            past = store.at(moment).collection("c")
-            assert {key: past[key] for key in held} == held == dict(past)
-
-
-def test_opening_the_past_reads_a_checkpoint_and_its_tail(request: pytest.FixtureRequest) -> None:
-    commits = 10_000 if request.config.getoption("--long") else 1_500
-    storage = CountingStorage()
-    repository = open_repository(storage, create=True, writable=True)
-    log = repository.session.log
-    for number in range(commits):
-        log.append(lambda state, n=number: Draft(message=str(n)))
-        if number == commits // 2:
-            then = now()
-
-    for when, number in ((commits // 3, commits // 3), (then, commits // 2)):
-        storage.reads = 0
-        assert past_of(repository, when).commit == number
-        assert storage.reads < 300, f"{storage.reads} reads for {commits} commits"
-    close_repository(repository)
-
-
-class CountingStorage(MemoryStorage):
-    """Counts what is read."""
-
-    _numbers = itertools.count()
-
-    def __init__(self) -> None:
-        super().__init__(f"memory://counted-{os.getpid()}-{next(self._numbers)}")
-        self.reads = 0
-
-    def read(self, key: str) -> bytes:
-        self.reads += 1
-        return super().read(key)
-
-    def read_range(self, key: str, start: int, end: int) -> bytes:
-        self.reads += 1
-        return super().read_range(key, start, end)
-
-
-# ---- any history ---------------------------------------------------------------------------------------------------
-
-_KEYS = st.sampled_from(["a", "b", "ü"])
-_NAMES = st.sampled_from(["x", "y/z"])
-_VALUES = st.integers(0, 3)
-
-
-class PastMachine(RuleBasedStateMachine):
-    """A store that is written to, sealed, merged and opened again, against what it was at each moment."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.items: dict[str, int] = {}
-        self.versions: dict[str, dict[int, int]] = {}
-        self.newest: dict[str, int] = {}
-        self.snapshots: dict[int, dict[str, int]] = {}
-        self.aliases: dict[str, int] = {}
-        self.kept: list[tuple[datetime.datetime, Any]] = []
-
-    @initialize()
-    def begin(self) -> None:
-        self.store = keepstone.open(self.folder / "s")
-        self.store.collection("c").create()
-
-    @rule(pairs=st.dictionaries(_KEYS, _VALUES, min_size=1))
-    def put(self, pairs: dict[str, int]) -> None:
-        self.store.collection("c", durability="process").add_many(pairs)
-        self.items.update(pairs)
-
-    @rule(key=_KEYS)
-    def delete(self, key: str) -> None:
-        if key in self.items:
-            del self.store.collection("c")[key]
-            del self.items[key]
-
-    @rule(name=_NAMES, value=_VALUES)
-    def save(self, name: str, value: int) -> None:
-        version = self.store.save(name, value, aliases=["last"] if name == "x" else ())
-        self.versions.setdefault(name, {})[version.number] = value
-        if name == "x":
-            self.aliases["last"] = version.number
-
-    @rule()
-    def remove(self) -> None:
-        kept = self.versions.get("y/z")
-        if kept:
-            self.store.remove(f"y/z@v{min(kept)}")
-            del kept[min(kept)]
-
-    @rule()
-    def snapshot(self) -> None:
-        version = self.store.collection("c").snapshot()
-        self.snapshots[version.number] = dict(self.items)
-
-    @rule()
-    def look(self) -> None:
-        model = (
-            dict(self.items),
-            {name: dict(kept) for name, kept in self.versions.items() if kept},
-            {number: dict(items) for number, items in self.snapshots.items()},
-            dict(self.aliases),
-        )
-        self.kept.append((now(), model))
-
-    @rule()
-    def seal(self) -> None:
-        self.store.repository.session.spool.finish()
-        seal_free(self.store.repository.session)
-
-    @rule()
-    def merge(self) -> None:
-        merge(self.store.repository.session, packs_min=2)
-
-    @rule()
-    def reopen(self) -> None:
-        self.store.close()
-        self.store = keepstone.open(self.folder / "s")
-
-    @precondition(lambda self: self.kept)
-    @invariant()
-    def was_so(self) -> None:
-        for moment, (items, versions, snapshots, aliases) in self.kept[-4:] + self.kept[:2]:
-            past = self.store.at(moment)
-            held = past.collection("c")
-            assert dict(held) == items
-            assert {key: held[key] for key in items} == items
-            assert past.names() == sorted(["c", *versions])
-            assert {name: {v.number: v.load() for v in past.versions(name)} for name in versions} == versions
-            assert {v.number: v.load() for v in past.versions("c")} == snapshots
-            assert past.aliases("x") == aliases
-
-    def teardown(self) -> None:
-        self.store.close()
-        shutil.rmtree(self.folder)
-
-
-TestPastMachine = PastMachine.TestCase
-TestPastMachine.settings = settings(
-    max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-)
