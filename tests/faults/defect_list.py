@@ -289,7 +289,7 @@ _HISTORY: Final = (
         "A lost slot before the last one is taken for the end of the log.",
         "keepstone.history.log",
         (("            self._slots.require(state.length)\n", "            pass\n"),),
-        "tests/history/test_log.py::test_a_log_with_a_gap_is_neither_read_nor_filled",
+        "tests/history/test_log_damage.py::test_a_log_with_a_gap_is_neither_read_nor_filled",
     ),
     Defect(
         "needs ignored",
@@ -377,7 +377,7 @@ _HISTORY: Final = (
         "A state of the past is taken from the checkpoint behind it.",
         "keepstone.history.checkpoint",
         (("number > number_max):", "number > number_max + 1):"),),
-        "tests/history/test_log.py::test_the_state_at_every_number_is_the_state_that_was",
+        "tests/history/test_log_past.py::test_the_state_at_every_number_is_the_state_that_was",
     ),
 )
 

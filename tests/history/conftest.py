@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.format import Origin
+from keepstone.foundation.format import Origin, log_key
 from keepstone.history.commit import Commit, Draft, PackName, PackRecord, RefChange, encode_commit, identify
 from keepstone.history.log import Log
 from keepstone.history.state import State
@@ -76,6 +76,22 @@ class Maker:
         )
         log.open()
         return log
+
+
+def count_up(log: Log, name: str = "counter", times: int = 1) -> None:
+    """Add one to a ref `times` times, as anybody would who rebases by itself."""
+    for _ in range(times):
+        log.append(lambda state: step(state, name))
+
+
+def step(state: State, name: str) -> Draft:
+    old = state.refs.get(name)
+    return Draft(refs=(RefChange(name, old, str(int(old or b"0") + 1).encode()),))
+
+
+def put(storage: MemoryStorage, commit: Commit) -> None:
+    """Write a commit to its slot, unjudged."""
+    storage.write_new(log_key(commit.number), encode_commit(commit))
 
 
 class FaultyStorage:

@@ -1,4 +1,4 @@
-"""The log without faults: opening, following, appending, looking back, many writers."""
+"""The log without faults: opening, following, appending, many writers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.history.conftest import count_up, put, step
 
 from keepstone.foundation.errors import (
-    CorruptionError,
-    DivergedError,
     InvalidInputError,
-    MalformedError,
-    NotFoundError,
     RefConflictError,
     StoragePermissionError,
     UnsupportedFormatError,
 )
-from keepstone.foundation.format import log_key
-from keepstone.history.commit import Commit, Draft, encode_commit, trimmed
-from keepstone.history.log import DAY_NS, Log, commit_time
+from keepstone.history.commit import Draft
+from keepstone.history.log import Log
 from keepstone.history.state import State
 from keepstone.history.validate import FEATURES_REF, StaleDraftError
 from keepstone.storage.memory import MemoryStorage
-
-
-def count_up(log: Log, name: str = "counter", times: int = 1) -> None:
-    """Add one to a ref `times` times, as anybody would who rebases by itself."""
-    for _ in range(times):
-        log.append(lambda state: step(state, name))
-
-
-def step(state: State, name: str) -> Draft:
-    from keepstone.history.commit import RefChange
-
-    old = state.refs.get(name)
-    return Draft(refs=(RefChange(name, old, str(int(old or b"0") + 1).encode()),))
 
 
 def test_an_empty_store_opens_before_commit_0(make: Any, storage: MemoryStorage) -> None:
@@ -147,10 +130,6 @@ def test_a_read_only_storage_is_not_appended_to(make: Any, storage: MemoryStorag
         log.append(lambda state: Draft())
 
 
-def put(storage: MemoryStorage, commit: Commit) -> None:
-    storage.write_new(log_key(commit.number), encode_commit(commit))
-
-
 def test_an_unknown_write_feature_forbids_appending_only(make: Any, storage: MemoryStorage) -> None:
     put(
         storage,
@@ -182,180 +161,6 @@ def test_a_tail_of_any_length_is_read_whole(make: Any, storage: MemoryStorage, l
     assert behind.refresh() == log.state
     assert make.log(storage).state == log.state
     assert log.state.refs == {"counter": str(length).encode()}
-
-
-# ---- looking back --------------------------------------------------------------------------------------
-
-
-def test_commits_are_read_forwards_and_backwards(make: Any, storage: MemoryStorage) -> None:
-    log = make.log(storage)
-    count_up(log, times=5)
-
-    assert [commit.number for commit in log.commits()] == [0, 1, 2, 3, 4]
-    assert [commit.number for commit in log.commits(1, 3)] == [1, 2, 3]
-    assert [commit.number for commit in log.commits_backwards()] == [4, 3, 2, 1, 0]
-    assert [commit.number for commit in log.commits_backwards(3, first=2)] == [3, 2]
-    assert log.commit_at(2).refs[0].new == b"3"
-
-
-def test_a_commit_that_is_not_there_is_not_found(make: Any, storage: MemoryStorage) -> None:
-    log = make.log(storage)
-    count_up(log, times=2)
-
-    for number in (2, -1):
-        with pytest.raises(NotFoundError):
-            log.commit_at(number)
-    with pytest.raises(NotFoundError):
-        log.state_at(2)
-
-
-def test_the_state_at_every_number_is_the_state_that_was(make: Any, storage: MemoryStorage) -> None:
-    log = make.log(storage)
-    states = [log.state]
-    for _ in range(140):
-        count_up(log)
-        states.append(log.state)
-
-    behind = make.log(storage)
-
-    assert [behind.state_at(number) for number in range(-1, 140)] == states
-
-
-def test_the_commit_of_a_time_is_found_across_clocks_set_back(make: Any, storage: MemoryStorage) -> None:
-    now = [0]
-    log = make.log(storage, now_ns=lambda: now[0])
-    for now[0] in (10, 20, 20, 30, 3 * DAY_NS, 40, 50, 4 * DAY_NS, 60):
-        count_up(log)
-
-    times = [commit.time for commit in log.commits()]
-    for moment in (0, 10, 19, 20, 29, 30, 39, 40, 55, 60, 3 * DAY_NS, 5 * DAY_NS):
-        expected = max((n for n, made in enumerate(times) if made <= moment), default=-1)
-        assert log.number_at(moment) == expected
-    assert make.log(MemoryStorage()).number_at(5) == -1
-
-
-def test_times_older_than_all_remembered_runs_are_still_found(make: Any, storage: MemoryStorage) -> None:
-    now = [10]
-    log = make.log(storage, now_ns=lambda: now[0])
-    count_up(log, times=3)
-    for round_number in range(260):
-        for now[0] in (9 * DAY_NS, 20 + round_number):
-            count_up(log)
-
-    assert log.state.runs[0].number > 0
-    assert log.number_at(15) == 2
-
-
-# ---- times ---------------------------------------------------------------------------------------------
-
-
-def test_a_clock_set_back_does_not_set_commit_times_back(make: Any, storage: MemoryStorage) -> None:
-    now = [make.now_ns]
-    log = make.log(storage, now_ns=lambda: now[0])
-    count_up(log)
-    now[0] -= 5 * 10**9
-    count_up(log)
-
-    assert [commit.time for commit in log.commits()] == [make.now_ns, make.now_ns]
-
-
-def test_a_parent_two_days_ahead_is_not_followed(make: Any, storage: MemoryStorage) -> None:
-    count_up(make.log(storage, now_ns=lambda: make.now_ns + 2 * DAY_NS))
-
-    log = make.log(storage)
-    count_up(log)
-
-    assert log.state.time == make.now_ns
-
-
-def test_a_commit_time_follows_a_parent_up_to_one_day_ahead() -> None:
-    assert commit_time(100, 50) == 100
-    assert commit_time(100, 100 + DAY_NS) == 100 + DAY_NS
-    assert commit_time(100, 101 + DAY_NS) == 100
-
-
-# ---- damage --------------------------------------------------------------------------------------------
-
-
-def test_trimmed_slots_decode_and_chain(make: Any, storage: MemoryStorage) -> None:
-    log = make.log(storage)
-    for content in "abcdef":
-        log.append(lambda state, content=content: make.inline(content))
-    for number in (0, 3, 5):
-        storage.write_hint(log_key(number), trimmed(storage.read(log_key(number)), where="here"))
-
-    assert make.log(storage).state == log.state
-    assert len(list(log.commits())) == 6
-    count_up(make.log(storage))
-
-
-def test_damage_in_an_inline_pack_leaves_the_log_readable(make: Any, storage: MemoryStorage) -> None:
-    log = make.log(storage)
-    log.append(lambda state: make.inline("content"))
-    storage.write_hint(log_key(0), storage.read(log_key(0))[:-1] + b"?")
-
-    assert make.log(storage).state == log.state
-
-
-@pytest.mark.parametrize("number", [0, 2, 4, 7])
-def test_a_damaged_header_refuses_to_open(make: Any, storage: MemoryStorage, number: int) -> None:
-    count_up(make.log(storage), times=8)
-    data = bytearray(storage.read(log_key(number)))
-    data[-1] ^= 1
-    storage.write_hint(log_key(number), bytes(data))
-
-    with pytest.raises(CorruptionError, match=f"commit {number} "):
-        make.log(storage)
-
-
-def test_a_gap_in_a_long_tail_is_found_at_opening(make: Any, storage: MemoryStorage) -> None:
-    count_up(make.log(storage), times=20)
-    storage.delete(log_key(9))
-
-    with pytest.raises(MalformedError, match=r"commit 9 .* missing"):
-        make.log(storage)
-
-
-def test_a_log_with_a_gap_is_neither_read_nor_filled(make: Any, storage: MemoryStorage) -> None:
-    count_up(make.log(storage), times=4)
-    storage.delete(log_key(2))
-
-    # Read as far as the gap it would give old values, and nothing to tell that they are.
-    with pytest.raises(MalformedError, match=r"commit 2 .* missing"):
-        make.log(storage)
-
-
-def test_a_commit_in_the_wrong_slot_is_corruption(make: Any, storage: MemoryStorage) -> None:
-    count_up(make.log(storage), times=3)
-    storage.write_hint(log_key(1), storage.read(log_key(2)))
-
-    with pytest.raises(MalformedError, match="holds commit 2"):
-        make.log(storage)
-
-
-def test_a_commit_of_another_store_is_refused(make: Any, storage: MemoryStorage) -> None:
-    foreign = msgspec.structs.replace(make.next_commit(State(), Draft()), store=b"another")
-    put(storage, foreign)
-
-    with pytest.raises(DivergedError):
-        make.log(storage)
-
-
-def test_a_log_replaced_by_another_one_has_diverged(make: Any, storage: MemoryStorage) -> None:
-    log = make.log(storage)
-    count_up(log, times=2)
-    storage.delete(log_key(1))
-    count_up(make.log(storage), "another", times=2)
-
-    with pytest.raises(DivergedError):
-        log.refresh()
-
-
-def test_a_rule_broken_by_another_program_names_commit_and_rule(make: Any, storage: MemoryStorage) -> None:
-    put(storage, make.next_commit(State(), Draft(drop=(make.name("never"),))))
-
-    with pytest.raises(MalformedError, match=r"commit 0 .*only live packs are dropped"):
-        make.log(storage)
 
 
 # ---- many writers --------------------------------------------------------------------------------------
