@@ -1,4 +1,4 @@
-"""init, save, load, list, show, versions, alias, remove: as a person uses them."""
+"""init, save and load: as a person uses them."""
 
 from __future__ import annotations
 
@@ -11,34 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Shown, printed, saved
 
 import keepstone
 from keepstone.cli.main import main
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KEEPSTONE_STORE", raising=False)
-    return tmp_path
-
-
-Shown = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def give_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-
-def saved(name: str, text: str = "text") -> None:
-    Path("given.txt").write_text(text)
-    assert main(["save", name, "given.txt"]) == 0
-
-
-def printed(capsys: Shown, *words: str) -> object:
-    capsys.readouterr()
-    assert main([*words, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 # ---- init ---------------------------------------------------------
@@ -155,8 +137,6 @@ def test_a_folder_comes_back_whole(folder: Path, capsys: Shown) -> None:
 
 
 def test_standard_input_is_bytes_text_or_json(monkeypatch: pytest.MonkeyPatch, capsys: Shown) -> None:
-    import keepstone
-
     for form, data in (("bytes", b"\xff"), ("text", "né".encode()), ("json", b'{"b": [1, 2.5], "a": null}')):
         give_input(monkeypatch, data)
         assert main(["save", form, "-", "--as", form]) == 0
@@ -250,169 +230,9 @@ def test_a_folder_takes_the_place_of_another_only_when_forced(folder: Path) -> N
 
 
 def test_one_item_of_a_collection(capsys: Shown) -> None:
-    import keepstone
-
     with keepstone.open(".keepstone") as store:
         store.collection("answers")["q 1\x1b"] = {"output": 72}
     assert main(["load", "answers", "--key", "q 1\x1b"]) == 0
     assert json.loads(capsys.readouterr().out) == {"output": 72}
     assert main(["load", "answers", "--key", "none"]) == 3
     assert main(["load", "answers"]) == 4
-
-
-# ---- looking ---------------------------------------------------------
-
-
-def test_list_by_prefix_and_kind(capsys: Shown) -> None:
-    import keepstone
-
-    saved("models/email")
-    saved("models/日本")
-    saved("other")
-    with keepstone.open(".keepstone") as store:
-        store.collection("models/answers")["k"] = 1
-    facts = printed(capsys, "list", "models/")
-
-    assert isinstance(facts, list)
-    assert [(f["name"], f["kind"]) for f in facts] == [
-        ("models/answers", "collection"),
-        ("models/email", "artifact"),
-        ("models/日本", "artifact"),
-    ]
-    assert main(["list", "models/", "--kind", "artifact", "--names"]) == 0
-    assert capsys.readouterr().out == "models/email\nmodels/日本\n"
-    assert main(["list"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split() == ["name", "kind", "newest", "size", "created"]
-
-
-def test_an_empty_list_says_so_aside(capsys: Shown) -> None:
-    main(["init"])
-    capsys.readouterr()
-
-    assert main(["list"]) == 0
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "the store is empty\n")
-
-
-def test_history_tells_the_newest_first(capsys: Shown) -> None:
-    saved("a")
-    Path("m").write_text("m")
-    main(["save", "b", "m", "-m", "second\x1b[31m"])
-    facts = printed(capsys, "history")
-
-    assert isinstance(facts, list)
-    numbers = [fact["number"] for fact in facts]
-    assert numbers == sorted(numbers, reverse=True)
-    assert facts[0]["message"] == "second\x1b[31m"
-    assert len(printed(capsys, "history", "--limit", "1")) == 1  # type: ignore[arg-type]
-    assert main(["history", "b"]) == 0
-    shown = capsys.readouterr().out
-    assert "second" in shown
-    assert "\x1b" not in shown
-
-
-# ---- aliases and removal ---------------------------------------------------------
-
-
-def test_an_alias_moves_only_from_where_it_is_expected(capsys: Shown) -> None:
-    saved("a", "1")
-    saved("a", "2")
-    assert main(["alias", "a@v1", "prod"]) == 0
-    assert main(["alias", "a@v2", "prod", "--expected", "a@v2"]) == 4
-    assert main(["alias", "a@v2", "prod", "--dry-run"]) == 0
-    assert main(["load", "a@prod", "one"]) == 0
-    assert main(["alias", "a@v2", "prod", "--expected", "a@v1"]) == 0
-    assert main(["load", "a@prod", "two"]) == 0
-
-    assert (Path("one").read_text(), Path("two").read_text()) == ("1", "2")
-    assert main(["alias", "a", "latest"]) == 2
-
-
-def test_remove_says_first_and_then_does(capsys: Shown) -> None:
-    saved("a", "1")
-    saved("a", "2")
-    main(["alias", "a@v1", "prod"])
-    capsys.readouterr()
-    assert main(["remove", "a", "--dry-run"]) == 0
-    assert capsys.readouterr().out == "would remove a with 2 versions\n"
-
-    assert main(["remove", "a@prod"]) == 0
-    assert "the alias a@prod" in capsys.readouterr().out
-    assert main(["load", "a@prod"]) == 3
-    assert main(["remove", "a@v1"]) == 0
-    assert main(["load", "a@v1"]) == 3
-    assert main(["load", "a@v2", "two"]) == 0
-    assert main(["remove", "a"]) == 0
-    assert main(["load", "a"]) == 3
-    assert main(["remove", "a"]) == 3
-
-
-# ---- snapshots and the past ---------------------------------------------------------
-
-
-def test_a_snapshot_is_taken_shown_and_loaded(capsys: Shown) -> None:
-    with keepstone.open(".keepstone") as store:
-        store.collection("answers").update({"q1": 72, "q2": {"text": "ü"}})
-    assert main(["snapshot", "answers", "--alias", "prod", "--metadata", "accuracy=0.5"]) == 0
-    assert capsys.readouterr().out.startswith("answers@v1  2 items  b3:")
-    assert main(["snapshot", "answers", "--metadata", "accuracy=0.5"]) == 0
-    assert capsys.readouterr().out == "answers@v1 is the same already; no new version\n"
-    with keepstone.open(".keepstone") as store:
-        del store.collection("answers")["q2"]
-    facts = printed(capsys, "snapshot", "answers")
-    assert isinstance(facts, dict)
-    assert (facts["selector"], facts["items"], facts["created_new"]) == ("answers@v2", 1, True)
-
-    shown = printed(capsys, "show", "answers@prod")
-    assert isinstance(shown, dict)
-    assert (shown["kind"], shown["items"], shown["metadata"]) == ("snapshot", 2, {"accuracy": 0.5})
-    assert main(["show", "answers@prod"]) == 0
-    assert "size     2 items\n" in capsys.readouterr().out
-    assert main(["load", "answers@prod", "--key", "q2"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"text": "ü"}
-    assert main(["load", "answers@v1", "all.jsonl"]) == 0
-    assert "answers@v1 is in all.jsonl (2 items)" in capsys.readouterr().err
-    lines = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
-    assert lines == [{"key": "q1", "value": 72}, {"key": "q2", "value": {"text": "ü"}}]
-
-
-def test_a_snapshot_of_bytes_cannot_be_written_as_lines(capsys: Shown) -> None:
-    with keepstone.open(".keepstone") as store:
-        store.collection("c")["raw"] = b"\0"
-        store.collection("c").snapshot()
-    assert main(["load", "c@v1", "out"]) == 2
-    assert "item 'raw' of c@v1 is bytes" in capsys.readouterr().err
-    assert not Path("out").exists()
-    assert main(["snapshot", "nosuch"]) == 3
-
-
-def test_what_was_is_listed_shown_and_loaded(capsys: Shown) -> None:
-    saved("a", "one")
-    saved("a", "two")
-    saved("b")
-    with keepstone.open(".keepstone") as store:
-        store.collection("c")["k"] = 1
-    capsys.readouterr()
-
-    assert main(["load", "a", "--at", "0"]) == 0
-    assert capsys.readouterr().out == "one"
-    assert main(["list", "--names", "--at", "1"]) == 0
-    assert capsys.readouterr().out == "a\n"
-    assert printed(capsys, "list", "--at", "2001-01-01") == []
-    listed = printed(capsys, "list", "--at", "2999-01-01")
-    assert isinstance(listed, list)
-    assert [fact["name"] for fact in listed] == ["a", "b", "c"]
-    newest = printed(capsys, "show", "a", "--at", "0")
-    assert isinstance(newest, dict)
-    assert newest["selector"] == "a@v1"
-    versions = printed(capsys, "versions", "a", "--at", "0")
-    assert isinstance(versions, list)
-    assert [fact["number"] for fact in versions] == [1]
-    commits = printed(capsys, "history", "--at", "1")
-    assert isinstance(commits, list)
-    assert [commit["number"] for commit in commits] == [1, 0]
-    assert main(["load", "c", "--key", "k", "--at", "2999-01-01"]) == 0
-    assert capsys.readouterr().out == "1\n"
-    assert main(["load", "b", "--at", "0"]) == 3
-    assert main(["load", "b", "--at", "yesterday"]) == 2
-    assert main(["load", "b", "--at", "99"]) == 3

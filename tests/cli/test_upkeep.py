@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Shown
 
 import keepstone
 from keepstone.cli.main import main
-
-Shown = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
