@@ -17,7 +17,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-from tests.faults.defect_list import DEFECTS, ROOT, Defect
+from tests.faults.defect import ROOT, Defect
+from tests.faults.defect_list import DEFECTS
 
 VARIABLE: Final = "PLANTED_DEFECT"
 PAGE: Final = ROOT / "docs" / "defects.md"

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.faults.defect_list import DEFECTS, Defect
+from tests.faults.defect import Defect
+from tests.faults.defect_list import DEFECTS
 from tests.faults.defect_runs import Runs
 from tests.faults.defects import PAGE, edited, environment, page_rows
 
