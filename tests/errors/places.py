@@ -1,0 +1,55 @@
+"""Places where no store is, or none that may be used so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from tests.errors.store_to_harm import Place
+
+import keepstone
+
+
+def foreign_folder(place: Place) -> object:
+    (place.folder / "other").mkdir()
+    (place.folder / "other" / "notes.txt").write_text("mine")
+    return keepstone.open(place.folder / "other")
+
+
+def file_as_store(place: Place) -> object:
+    (place.folder / "file").write_text("mine")
+    return keepstone.open(place.folder / "file")
+
+
+def forbidden_folder(place: Place) -> object:
+    folder = place.folder / "forbidden"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    return keepstone.open(folder / "store")
+
+
+def closed(place: Place) -> object:
+    store = keepstone.open(place.path)
+    store.close()
+    return store.load("a")
+
+
+PLACES: Final[dict[str, Callable[[Place], object]]] = {
+    "a store that is a file": file_as_store,
+    "a folder that holds something else": foreign_folder,
+    "a folder without permission": forbidden_folder,
+    "no store, and `create=False`": lambda p: keepstone.open(p.folder / "none", create=False),
+    'no store, and `mode="r"`': lambda p: keepstone.open(p.folder / "none", mode="r"),
+    "`s3://bucket/team`": lambda p: keepstone.open("s3://bucket/team"),
+    "`ftp://host/path`": lambda p: keepstone.open("ftp://host/path"),
+    "an empty location": lambda p: keepstone.open(""),
+    'saving to a store opened with `mode="r"`': lambda p: p.open("r").save("a", 1),
+    'setting an item in a store opened with `mode="r"`': lambda p: (
+        p.open("r").collection("c").update({"k": 2})
+    ),
+    "using a store that was closed": closed,
+    "checking out to a folder that is not empty": lambda p: p.open().resolve("a").checkout(p.folder),
+}
