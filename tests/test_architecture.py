@@ -44,6 +44,9 @@ KEYWORDS_ALLOWED: Final = {
 ENVIRONMENT_READERS: Final = ("cli/",)
 """Only these read the environment."""
 
+CODE: Final = ("src", "tests", "benchmarks", "docs")
+"""Where all Python of the project lies."""
+
 FILE_LINES_MAX: Final = 500
 FUNCTION_LINES_MAX: Final = 60
 
@@ -116,15 +119,22 @@ def test_imports_are_absolute_and_go_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
-def test_files_and_functions_stay_short(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
+def test_functions_stay_short(path: Path) -> None:
     long = [
         f"{node.name} has {lines_of(node)} lines"
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > FUNCTION_LINES_MAX
     ]
     assert not long
-    assert len(text.splitlines()) <= FILE_LINES_MAX
+
+
+@pytest.mark.parametrize("folder", CODE)
+def test_files_stay_short(folder: str) -> None:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    lines = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+
+    assert lines
+    assert {path: count for path, count in lines.items() if count > FILE_LINES_MAX} == {}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if not named(p).startswith("cli/")], ids=named)
