@@ -116,6 +116,30 @@ def test_repeating_a_failed_append_with_its_txn_commits_once(
     assert log.state.length == 1
 
 
+def test_a_txn_that_landed_is_never_committed_again_however_often_making_it_durable_fails(
+    make: Any, faulty: Any
+) -> None:
+    log = make.log(faulty)
+
+    def landed_only(key: str, data: bytes) -> None:
+        faulty.inner.write_new(key, data)
+        raise StorageError("the folder cannot be synced", landed=True)
+
+    def settle(prefix: str) -> None:
+        raise StorageError("the folder cannot be synced")
+
+    faulty.on_write_new, faulty.settle = landed_only, settle
+    for _ in range(3):
+        with pytest.raises(StorageError) as caught:
+            log.append(lambda state: Draft(), txn=TXN)
+        assert caught.value.landed
+    faulty.on_write_new = faulty.inner.write_new
+    del faulty.settle
+
+    assert log.append(lambda state: Draft(), txn=TXN).number == 0
+    assert log.state.length == 1
+
+
 def test_a_late_landing_is_seen_by_the_next_append(make: Any, faulty: Any) -> None:
     log = make.log(faulty)
     late: list[bytes] = []

@@ -321,3 +321,37 @@ def test_where_it_can_only_be_read_a_collection_needs_a_snapshot_of_what_it_hold
         with pytest.raises(keepstone.StoragePermissionError):
             reader.pin(["answers"], path)
         assert not reader.pin(["answers@latest"], path).protected
+
+
+def test_a_pinned_collection_crosses_processes_though_no_name_means_it_any_more(
+    store: keepstone.Store, path: Path
+) -> None:
+    store.collection("items")["k"] = 1
+    store.pin(["items"], path)
+    store.remove("items")
+    with keepstone.locked(path) as found:
+        items = pickle.loads(pickle.dumps(found.collection("items")))
+
+        assert dict(items) == {"k": 1}
+        assert dict(pickle.loads(pickle.dumps(items))) == {"k": 1}
+
+
+def test_an_error_that_comes_again_neither_grows_nor_keeps_who_met_it_before(
+    store: keepstone.Store, path: Path
+) -> None:
+    store.save("large", os.urandom(400_000))
+    store.pin(["large"], path)
+    store.close()
+    (pack,) = (p for p in (path.parent / "store" / "packs").rglob("*-*") if p.stat().st_size > 400_000)
+    damaged = bytearray(pack.read_bytes())
+    damaged[-30] ^= 1
+    pack.write_bytes(damaged)
+    said: list[tuple[str, int]] = []
+    with keepstone.locked(path) as found:
+        for _ in range(5):
+            with pytest.raises(keepstone.CorruptionError) as raised:
+                found.load("large")
+            said.append((str(raised.value), len(raised.traceback)))
+
+    assert len(set(said)) == 1
+    assert said[0][0].count("large@v1") == 1

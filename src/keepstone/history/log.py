@@ -29,6 +29,7 @@ from keepstone.history.slots import Slots
 from keepstone.history.state import State
 from keepstone.history.validate import StaleDraftError, check_draft
 from keepstone.storage.base import Storage
+from keepstone.storage.calls import standing
 
 DAY_NS: Final = 86_400 * 10**9
 FAR_BEHIND: Final = 256
@@ -280,7 +281,10 @@ class Log:
     def _append(self, build: Builder, txn: bytes) -> Commit | None:
         landed = self._landed_before(txn)
         if landed is not None:
-            self.settle()
+            with standing():
+                self.settle()
+            # Not before: who repeats the call must find it.
+            del self._unknown[txn]
             return landed
         # Whatever ends this call without a commit must have been judged against a state newer than the call.
         fresh = self._crowded
@@ -364,13 +368,13 @@ class Log:
 
     def _landed_before(self, txn: bytes) -> Commit | None:
         number = self._unknown.get(txn)
-        if number is None:
+        if number is None or self.refresh().number < number:
             return None
-        if self.refresh().number < number:
-            return None
-        del self._unknown[txn]
         commit = self._slots.get(number)
-        return commit if commit.txn == txn else None
+        if commit.txn == txn:
+            return commit
+        del self._unknown[txn]
+        return None
 
     def _remember_unknown(self, txn: bytes, number: int) -> None:
         self._unknown[txn] = number

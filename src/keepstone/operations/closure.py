@@ -7,6 +7,7 @@ walk it; so does whoever wants to know what must not be removed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -84,7 +85,8 @@ class PackBlobs:
         try:
             return self._blobs.index(pack)
         except UNREADABLE as error:
-            self._unreadable[pack] = error
+            # A copy, of which copies are raised: each of them is told which version it touches.
+            self._unreadable[pack] = copy.copy(error)
             return None
 
     @property
@@ -117,7 +119,7 @@ class PackBlobs:
             self._packs = packs
             return found | self.locate(rest)
         for error in self._unreadable.values():
-            raise error
+            raise copy.copy(error)
         digest = min(rest)
         raise BlobNotFoundError(f"blob {digest} is not in {self.where}", digest=str(digest), hint=_ELSEWHERE)
 

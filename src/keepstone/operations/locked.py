@@ -16,7 +16,7 @@ from keepstone.operations.closure import naming
 from keepstone.operations.lock import Lock, LockedName, read_lock
 from keepstone.operations.restore import named_store
 from keepstone.repository.collection import Collection
-from keepstone.repository.frozen import FrozenCollection, SnapshotItems, reopen_snapshot, snapshot_items
+from keepstone.repository.frozen import FrozenCollection, SnapshotItems, snapshot_items
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
@@ -26,10 +26,11 @@ from keepstone.storage.locate import locate
 
 
 class _LockedItems(SnapshotItems):
-    """A snapshot that is known by its digest: its number is that of another store."""
+    """A snapshot that is known by its digest: its number is that of another store, and no name here may mean it."""
 
     def reduced(self) -> tuple[Any, ...]:
-        return (reopen_snapshot, f"{self._version.name}@{self._version.digest}")
+        version = self._version
+        return (_reopen_items, version.name, version.number, version.digest_bytes)
 
 
 class Locked:
@@ -134,3 +135,11 @@ class Locked:
     def digest(self, selector: str) -> Digest:
         """Return the digest that the lock gives."""
         return self.lock.find(selector).digest
+
+
+def _reopen_items(
+    repository: Repository, kind: Any, name: str, number: int, digest: Digest
+) -> FrozenCollection[Any]:
+    manifest = decode_manifest(repository.session.read_blob(digest))
+    version = Version(repository, name, number, digest, 0, manifest)
+    return FrozenCollection(repository, name, kind, _LockedItems(repository.session, version))

@@ -7,6 +7,7 @@ file changes, and the old one leaves it after: a crash in between protects too m
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, NamedTuple
@@ -93,8 +94,12 @@ def pin(
 ) -> Pinned:
     """Write the lock file of what `selectors` mean now, and protect it. See `Store.pin`."""
     session, target = repository.session, path_text(path)
-    wanted = [_frozen(repository, selector) for selector in _selected(selectors)]
+    asked = _selected(selectors)
+    # What cannot be done is refused before a collection gets a snapshot for it.
     old = _present_text(session, target)
+    _require_there(repository, asked)
+    with preparing():
+        wanted = [_frozen(repository, selector) for selector in asked]
     if remotes is None:
         remotes = _remotes_of(old, target)
     kept = tuple(remotes)
@@ -146,6 +151,19 @@ def _selected(selectors: Iterable[str]) -> tuple[str, ...]:
     if not wanted:
         raise InvalidInputError("there is nothing to pin", hint="name at least one artifact or collection")
     return wanted
+
+
+def _require_there(repository: Repository, selectors: Sequence[str]) -> None:
+    view = repository.naming.present()
+    for selector in selectors:
+        if (
+            parse_selector(selector).name == selector
+            and repository.naming.kind_in(view, selector) == "collection"
+        ):
+            continue
+        # One that is removed at this moment is looked for again when the lock is made.
+        with contextlib.suppress(VersionGoneError):
+            repository.naming.find_in(view, selector)
 
 
 def _resolved(
@@ -281,7 +299,7 @@ def _drop(session: Session, refs: Sequence[str], message: str) -> None:
         return Draft(message=message, refs=tuple(changes)) if changes else None
 
     session.log.append(build)
-    session.refresh()
+    session.catch_up()
 
 
 def _drop_quietly(session: Session, ref: str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from keepstone.blobs.spool import Stranger
 from keepstone.repository.repository import Repository
+from keepstone.storage.calls import preparing
 
 _LOCK_WAIT_SECONDS = 30.0
 
@@ -36,7 +37,9 @@ def recover(repository: Repository) -> RecoverReport:
     session.require_writable()
     session.spool.finish()
     swept = session.spool.sweep()
-    report = repository.sealer.seal(_LOCK_WAIT_SECONDS, beside=True)
+    # A commit of some of them may stand; the rest is still to be done.
+    with preparing():
+        report = repository.sealer.seal(_LOCK_WAIT_SECONDS, beside=True)
     session.refresh()
     return RecoverReport(
         report.journals, report.entries, report.skipped, report.damaged, session.spool.strangers, swept

@@ -103,7 +103,9 @@ class Collection(MutableMapping[str, T], Generic[T]):
                 item = self._item(key, value)
                 count += 1
                 if item is None:
-                    self._put_published(key, value)
+                    # A commit of one of them; whoever hears of its error may well repeat them all.
+                    with preparing():
+                        self._put_published(key, value)
                     continue
                 batch.append(item)
                 size += len(item[2] or b"")
@@ -221,7 +223,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         state = self._session.log.state
         if build(state) is not None:
             self._session.log.append(build)
-            self._session.refresh()
+            self._session.catch_up()
             state = self._session.log.state
         known = self._exists_in
         if known is None or known.refs.get(self.name) != state.refs.get(self.name):

@@ -6,6 +6,7 @@ order. Footers of packs that the catalog does not cover are read when a collecti
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 
@@ -57,7 +58,10 @@ class Entries:
         self._blob_packs: set[PackName] = set()
         self._blobs_complete = False
         self._unreadable: dict[PackName, KeepstoneError] = {}
-        """Packs whose footers are damaged or gone, and how: they cost what is in them, and nothing else."""
+        """Packs whose footers are damaged or gone, and how: they cost what is in them, and nothing else.
+
+        Copies are kept, and copies of these raised: an error that is raised again grows, and keeps who met it before.
+        """
         self._generation = 0
         """Counts changes of what is covered or loaded."""
 
@@ -160,7 +164,7 @@ class Entries:
                     try:
                         rows.add(pack_place(pack))
                     except _UNREADABLE as error:
-                        self._unreadable[pack.name] = error
+                        self._unreadable[pack.name] = copy.copy(error)
             except BaseException:
                 # A medium that failed may answer the next time; taken for loaded, the pack's keys would be missing.
                 self._forget(collection)
@@ -216,14 +220,14 @@ class Entries:
             if pack is None or collection not in pack.record.collections:
                 continue
             if row is None or pack.record.stamp_max > row.stamp:
-                raise error
+                raise copy.copy(error)
 
     def raise_unreadable(self) -> None:
         """Raise what made a pack of artifacts unreadable, if there is one: a blob not found may be in it."""
         for name, error in self._unreadable.items():
             pack = self._state.packs.get(name)
             if pack is not None and holds_saves(pack):
-                raise error
+                raise copy.copy(error)
 
     def _find(self, collection: str, key: str) -> EntryRow | None:
         rows = self._rows.get(collection) if collection in self._complete else None
@@ -342,7 +346,7 @@ class Entries:
             index = self.blobs.index(place)
             places = [self.blobs.place(place, position) for position in range(index.blob_count)]
         except _UNREADABLE as error:
-            self._unreadable[pack.name] = error
+            self._unreadable[pack.name] = copy.copy(error)
             return
         for position, where in enumerate(places):
             self._blob_places.setdefault(index.digest(position), where)

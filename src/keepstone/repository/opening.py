@@ -19,6 +19,7 @@ from keepstone.repository.repository import Repository
 from keepstone.repository.sealer import Sealer
 from keepstone.repository.session import Session
 from keepstone.storage.base import Storage
+from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import locate
 from keepstone.storage.platform import is_network_filesystem
@@ -80,7 +81,9 @@ def _identify(storage: Storage, *, create: bool) -> Identity:
         )
     local = isinstance(storage, LocalStorage)
     locks = "none" if local and is_network_filesystem(storage.location) else "local"
-    identity = create_identity(storage, locks=locks)
+    # Opening is what was asked for: it may be repeated, whatever stands already.
+    with preparing():
+        identity = create_identity(storage, locks=locks)
     if local:
         # A store inside a project is neither source code nor worth a place in backups of code.
         with contextlib.suppress(KeepstoneError):
@@ -108,8 +111,15 @@ def close_repository(repository: Repository) -> None:
                 if held.holders > 0:
                     return
                 del _held[key]
-    repository.sealer.close()
-    repository.session.close()
+    _close(repository)
+
+
+def _close(repository: Repository) -> None:
+    try:
+        repository.sealer.close()
+    finally:
+        # Whatever failed, nothing stays open.
+        repository.session.close()
 
 
 def _close_all() -> None:
@@ -119,8 +129,7 @@ def _close_all() -> None:
     for repository in repositories:
         # At exit there is nobody to tell; what was acknowledged is in a journal.
         with contextlib.suppress(KeepstoneError, OSError):
-            repository.sealer.close()
-            repository.session.close()
+            _close(repository)
 
 
 def _register_worker_exit() -> None:

@@ -165,8 +165,9 @@ class Repository:
                 then(*taken[0])
             raise
         if then is not None:
+            taken[0][1].commit = commit
             then(*taken[0])
-        self.session.refresh()
+        self.session.catch_up()
         if commit is not None and commit.added:
             self.sealer.merge_if_crowded()
         return taken[0][0]
@@ -216,7 +217,7 @@ class Repository:
             except Restage:
                 self.session.refresh()
                 continue
-            self.session.refresh()
+            self.session.catch_up()
             self.sealer.merge_if_crowded()
             return commit
         raise too_fast()
@@ -253,8 +254,10 @@ class Repository:
     def alias(self, selector: str, alias: str, *, expected: str | None = ANY, message: str = "") -> Version:
         """Let `alias` mean the version that `selector` means now. See `Store.alias`."""
         check_alias(alias)
-        found = self._take(lambda sketch: sketch.alias(selector, alias, expected), message)
-        return self.naming.version(found)
+        # Its manifest is read before anything is decided: an error of that must not come when the alias is set.
+        return self._take(
+            lambda sketch: self.naming.version(sketch.alias(selector, alias, expected)), message
+        )
 
     def unalias(self, name: str, alias: str, *, message: str = "") -> None:
         """Remove an alias; the version stays."""

@@ -6,6 +6,7 @@ brings the catalog up to date. When it falls behind, the writing thread helps, s
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -86,7 +87,9 @@ class Sealer:
             if self._thread is None or not self._thread.is_alive():
                 # A daemon: at exit whatever is half done is done again by whoever adopts the journal.
                 self._thread = threading.Thread(target=self._run, name="keepstone-sealer", daemon=True)
-                self._thread.start()
+                # At exit, or at a limit, no thread can be started: then those who write seal in their own.
+                with contextlib.suppress(RuntimeError):
+                    self._thread.start()
 
     def _run(self) -> None:
         me = threading.current_thread()

@@ -163,6 +163,15 @@ class Session:
             self._follow_stamps()
             self._refreshed = time.monotonic()
 
+    def catch_up(self) -> None:
+        """See what this process has just committed. That stands, so nothing is raised: what cannot be read now is
+        looked for again before the next answer.
+        """
+        try:
+            self.refresh()
+        except (KeepstoneError, OSError):
+            self._refreshed = -math.inf
+
     def settle(self) -> None:
         """Make all that was seen of the log survive power loss, before a journal relies on it.
 
@@ -294,15 +303,17 @@ class Session:
 
     def close(self) -> None:
         """Bring what was appended to disk."""
-        if self.writable:
-            self.spool.sync_all()
-        if self.entries.catalog:
-            self.entries.catalog.close()
-        if self._scratch:
-            self._scratch()
-        self.spool.close_files()
-        self.storage.close()
-        self._refreshed = -math.inf
+        try:
+            if self.writable:
+                self.spool.sync_all()
+        finally:
+            if self.entries.catalog:
+                self.entries.catalog.close()
+            if self._scratch:
+                self._scratch()
+            self.spool.close_files()
+            self.storage.close()
+            self._refreshed = -math.inf
 
 
 def stream_pieces(digest: Digest, read: Callable[[Digest], bytes | list[Piece]]) -> Iterator[bytes]:

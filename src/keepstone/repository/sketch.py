@@ -17,7 +17,7 @@ from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ConflictError, RefConflictError
 from keepstone.foundation.format import Form
 from keepstone.foundation.names import parse_selector
-from keepstone.history.commit import Draft, PackName, RefChange
+from keepstone.history.commit import Commit, Draft, PackName, RefChange
 from keepstone.history.state import State
 from keepstone.repository.naming import Found, Naming, Published, not_found
 from keepstone.repository.refs import (
@@ -92,6 +92,8 @@ class Sketch:
         """Names whose refs must not move: this commit relies on a version of theirs."""
         self.needs: set[PackName] = set()
         """Packs that it relies on and no ref reaches yet."""
+        self.commit: Commit | None = None
+        """What came of it, once that stands."""
 
     @property
     def refs(self) -> Mapping[str, bytes]:

@@ -69,7 +69,11 @@ def undo(repository: Repository, number: int, message: str = "") -> Commit:
     aliases = [ref for ref in moved if "@" in ref.name]
     names = [_name_change(session, commit, ref) for ref in moved if "@" not in ref.name]
     message = message or _message(commit, moved)
-    made: list[int] = []
+    made: list[Commit] = []
+
+    def then(_: object, sketch: Sketch) -> None:
+        if sketch.commit is not None:
+            made.append(sketch.commit)
 
     def steps(sketch: Sketch) -> None:
         for ref in moved:
@@ -87,10 +91,10 @@ def undo(repository: Repository, number: int, message: str = "") -> Commit:
             for found in change.removed:
                 _rely_on(repository, staging, commit, found)
         try:
-            repository.decide(steps, staging, message, lambda _, sketch: made.append(sketch.state.length))
+            repository.decide(steps, staging, message, then)
         except Restage:
             continue
-        return session.log.commit_at(made[-1])
+        return made[-1]
     raise too_fast()
 
 

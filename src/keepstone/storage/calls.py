@@ -158,6 +158,16 @@ def preparing() -> Generator[None]:
         raise
 
 
+@contextmanager
+def standing() -> Generator[None]:
+    """Around a step that comes after what a caller asked for: that stands, whatever becomes of the step."""
+    try:
+        yield
+    except StorageError as error:
+        error.landed = True
+        raise
+
+
 def translated(
     error: OSError, action: str, path: str, *, needed: int = 0, landed: bool = False
 ) -> StorageError:
