@@ -83,7 +83,8 @@ def _transact(
 
 
 def _undo(store: Store) -> None:
-    newest = next(store.history(), None)
+    # A journal may be sealed at any moment; that decides nothing about names.
+    newest = next((entry for entry in store.history() if entry.changes), None)
     if newest is None:
         raise InvalidInputError("nothing was decided yet")
     store.undo(newest)
