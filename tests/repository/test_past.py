@@ -67,6 +67,29 @@ def test_a_version_that_was_removed_later_is_there_and_one_removed_before_is_not
     assert store.at(4).names() == []
 
 
+def test_what_was_removed_and_given_back_is_there_when_it_was(store: Store) -> None:
+    """Commits: 0-2 saves, 3 removes v1, 4 removes the name, 5 and 6 give both back, 7 removes v1 again."""
+    for value in "abc":
+        store.save("x", value)
+    first = store.resolve("x@v1").created
+    store.remove("x@v1")
+    store.remove("x")
+    store.undo(4)
+    store.undo(3)
+    store.remove("x@v1")
+    expected = [[1], [2, 1], [3, 2, 1], [3, 2], [], [3, 2], [3, 2, 1], [3, 2]]
+    for _ in range(2):
+        for commit, numbers in enumerate(expected):
+            past = store.at(commit)
+            assert [v.number for v in past.versions("x")] == numbers, commit
+            assert past.exists("x@v1") == (1 in numbers), commit
+            if numbers:
+                assert past.load("x") == "abc"[numbers[0] - 1], commit
+                assert past.resolve("x").created <= past.when, commit
+        assert store.at(2).resolve("x@v1").created == first
+        merge(store.repository.session, packs_min=2)
+
+
 def test_a_collection_is_as_it_was_in_journals_and_in_packs(any_store: Store) -> None:
     items = any_store.collection("c")
     items.update({"a": 1, "b": 1, "gone": 1})

@@ -66,6 +66,19 @@ class PastMachine(RuleBasedStateMachine):
             del kept[min(kept)]
 
     @rule()
+    def remove_and_undo(self) -> None:
+        """Take the newest version away, look, give it back, and look again."""
+        kept = self.versions.get("y/z")
+        if kept:
+            number = max(kept)
+            value = kept.pop(number)
+            self.store.remove(f"y/z@v{number}")
+            self.look()
+            self.store.undo(next(self.store.history("y/z")))
+            kept[number] = value
+            self.look()
+
+    @rule()
     def snapshot(self) -> None:
         version = self.store.collection("c").snapshot()
         self.snapshots[version.number] = dict(self.items)

@@ -118,14 +118,17 @@ class Departed:
     def find_version(self, name: str, number: int) -> Found | None:
         """Return a version, None where there was no such one.
 
-        A number never gets another digest, so its entry may be of any time; that of its removal may not.
+        The log itself says that the newest was there. Of any other, what was said last by then counts: a version that
+        was removed may have been given back.
         """
         ref = _ref_of(self.refs, name)
         if ref is None or number > ref.newest:
             return None
         rows = self._session.entries.history(VERSIONS, version_key(name, number))
-        removed = any(row.digest is None and row.stamp <= self._moment.until_ns for row in rows)
-        row = None if removed else next((row for row in rows if row.digest is not None), None)
+        kept = [row for row in rows if row.digest is not None]
+        by_then = [row for row in (kept if number == ref.newest else rows) if row.stamp <= self._moment.until_ns]
+        # Where a clock was ahead of its commit's, what was there is stamped later; the first stamp is the saving's.
+        row = by_then[0] if by_then else kept[-1] if kept else None
         self._session.entries.refuse_to_guess(VERSIONS, row)
         return None if row is None or row.digest is None else Found(name, number, row.digest, row.stamp)
 
