@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import keepstone
-from keepstone import NotFoundError
+from keepstone import MalformedError, NotFoundError
 
 
 @pytest.fixture
@@ -65,6 +65,36 @@ def test_each_missing_version_is_named(made: Path) -> None:
         assert [verdict.selector for verdict in report.missing] == ["large@v1", "other@v1"]
         assert not report.damaged
         assert not report.ok
+
+
+@pytest.mark.parametrize("name", ["small", "items"])
+def test_a_kind_that_was_changed_in_the_lock_is_never_believed(made: Path, name: str) -> None:
+    lock = made / "y.lock"
+    with keepstone.open(made / "store") as store:
+        store.collection("items")["k"] = 1
+        store.pin(["items", "small"], lock)
+        other = {"artifact": "collection", "collection": "artifact"}
+        lines = [line.split(" ") for line in lock.read_text().splitlines()]
+        lock.write_text(
+            "".join(
+                " ".join([*line[:-1], other[line[-1]] if line[0] == f"{name}@v1" else line[-1]]) + "\n"
+                for line in lines
+            )
+        )
+        assert conditions(store, lock) == {
+            f"{n}@v1": "damaged" if n == name else "right" for n in ("items", "small")
+        }
+        with pytest.raises(MalformedError, match=f"{name}@v1 cannot be read whole: the lock says"):
+            store.bundle(lock, made / "y.bundle")
+        with (
+            keepstone.open(made / "new") as new,
+            pytest.raises(MalformedError, match=f"{name}@v1 cannot be read whole: the lock says"),
+        ):
+            new.restore(lock)
+        with keepstone.open(made / "new") as new:
+            assert new.names() == []
+    with keepstone.locked(lock) as locked, pytest.raises(MalformedError, match=f"{name}@v1 cannot be read"):
+        locked.load(name)
 
 
 def test_a_lock_that_is_not_there_is_not_found(made: Path) -> None:

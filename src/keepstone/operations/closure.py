@@ -28,7 +28,7 @@ from keepstone.foundation.errors import (
     UnsupportedFormatError,
 )
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form, Kind
-from keepstone.objects.manifest import decode_manifest
+from keepstone.objects.manifest import Manifest, decode_manifest
 from keepstone.operations.lock import LockedName
 from keepstone.repository.entries import pack_place
 from keepstone.repository.leaves import LeafRow, decode_leaf
@@ -213,13 +213,31 @@ def blobs_of(session: Session) -> PackBlobs:
     return PackBlobs(session.storage, packs(), f"the store at {session.storage.location}", again)
 
 
+def manifest_of(line: LockedName, raw: bytes) -> Manifest:
+    """Return the manifest of a version that a lock names.
+
+    Raises:
+        MalformedError: it is none, or one of the other kind than the lock says.
+    """
+    manifest = decode_manifest(raw)
+    kind = "collection" if manifest.serializer == SNAPSHOT_SERIALIZER else "artifact"
+    if kind != line.kind:
+        raise MalformedError(
+            f"the lock says {line.kind}, and what {str(line.digest)[:15]}… names is of kind {kind}",
+            where=line.selector,
+            hint="the lock was changed by hand: write it anew with `keepstone pin`, or take it from a copy",
+        )
+    return manifest
+
+
 def contents(blobs: PackBlobs, line: LockedName) -> Iterator[Content]:
     """Yield every blob that reading a version needs: its manifest first, then what that names, in order.
 
     Raises:
         ArtifactNotFoundError: it is not here at all.
         BlobNotFoundError: one is not there.
-        CorruptionError: one that names others is damaged; the others are not looked into.
+        CorruptionError: one that names others is damaged, or of another kind than the lock says; the others are not
+            looked into.
     """
     try:
         root = Content(line.digest, blobs.locate([line.digest])[line.digest])
@@ -232,7 +250,7 @@ def contents(blobs: PackBlobs, line: LockedName) -> Iterator[Content]:
             hint=_ELSEWHERE,
         ) from error
     yield root
-    manifest = decode_manifest(blobs.whole(root))
+    manifest = manifest_of(line, blobs.whole(root))
     for part in _located(blobs, [Digest(part.digest) for part in manifest.parts]):
         yield part
         if manifest.serializer == SNAPSHOT_SERIALIZER:

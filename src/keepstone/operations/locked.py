@@ -9,10 +9,9 @@ import os
 from typing import Any
 
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import ArtifactNotFoundError, BlobNotFoundError
+from keepstone.foundation.errors import ArtifactNotFoundError, BlobNotFoundError, StorageError
 from keepstone.foundation.names import shown
-from keepstone.objects.manifest import decode_manifest
-from keepstone.operations.closure import naming
+from keepstone.operations.closure import manifest_of, naming
 from keepstone.operations.lock import Lock, LockedName, read_lock
 from keepstone.operations.restore import named_store
 from keepstone.repository.collection import Collection
@@ -43,11 +42,10 @@ class Locked:
         self.path = os.path.abspath(path_text(path))
         self.lock: Lock = read_lock(self.path)
         place = named_store(self.lock, self.path) if store is None else path_text(store)
-        self._repository: Repository = open_repository(
+        self._opened: Repository | None = open_repository(
             locate(place, writable=False), create=False, writable=False
         )
         self._store = place
-        self._open = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Locked, (self.path, self._store))
@@ -63,9 +61,15 @@ class Locked:
 
     def close(self) -> None:
         """Let go of the store; closing twice is allowed."""
-        if self._open:
-            self._open = False
-            close_repository(self._repository)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            close_repository(opened)
+
+    @property
+    def _repository(self) -> Repository:
+        if self._opened is None:
+            raise StorageError(f"the lock {self.path} was closed", path=self.path, hint="open it again")
+        return self._opened
 
     def names(self) -> list[str]:
         """Return the names in the lock, sorted, each once."""
@@ -86,7 +90,7 @@ class Locked:
         session = self._repository.session
         with naming(line.selector):
             try:
-                manifest = decode_manifest(session.read_blob(line.digest))
+                manifest = manifest_of(line, session.read_blob(line.digest))
             except BlobNotFoundError as error:
                 raise ArtifactNotFoundError(
                     f"{line.selector} ({str(line.digest)[:15]}…) is not in the store at {session.storage.location}",
