@@ -10,6 +10,8 @@ import pytest
 from tests.operations.conftest import ANSWERS, check, damage_of, flip
 
 import keepstone
+from keepstone.cli import exit_codes
+from keepstone.cli.main import main
 from keepstone.foundation.format import log_key
 from keepstone.history.commit import Draft, RefChange
 from keepstone.operations.fsck import Severity
@@ -111,7 +113,22 @@ def test_a_store_whose_identity_is_damaged_is_checked_all_the_same(root: Path) -
     (root / "store.json").unlink()
     report = check(root)
     assert damage_of(report).where == "store.json"
+    assert "is missing" in damage_of(report).problem
     assert report.entries == len(ANSWERS) + 3
+    assert main(["--store", str(root), "fsck"]) == exit_codes.CORRUPTION
+    assert main(["--store", str(root), "list"]) == exit_codes.CORRUPTION
+    assert main(["--store", str(root), "init"]) == exit_codes.CORRUPTION
+    assert not (root / "store.json").exists()
+
+
+def test_a_folder_called_log_is_not_yet_a_store(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "train.txt").write_text("epoch 1")
+    with pytest.raises(keepstone.StoreNotFoundError):
+        keepstone.open(tmp_path, create=False)
+    with pytest.raises(keepstone.InvalidInputError, match=r"not a store: it holds 'log/train\.txt'"):
+        keepstone.open(tmp_path)
+    assert main(["--store", str(tmp_path), "list"]) == exit_codes.NOT_FOUND
 
 
 def test_one_attempt_that_landed_twice_is_found() -> None:

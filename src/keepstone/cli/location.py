@@ -48,7 +48,9 @@ def check_exists(location: str) -> str:
     Raises:
         StoreNotFoundError: it is a path without a store.
     """
-    if not is_url(location) and not os.path.exists(os.path.join(location, "store.json")):
+    # A folder with a log is a store that has lost its store.json, which opening it says.
+    marks = (os.path.join(location, mark) for mark in ("store.json", "log"))
+    if not is_url(location) and not any(os.path.exists(mark) for mark in marks):
         raise StoreNotFoundError(
             f"no store at {location}",
             location=location,

@@ -7,6 +7,7 @@ Features that come later stand in the ref `:features`, since this object never c
 from __future__ import annotations
 
 import os
+import re
 from typing import Final
 
 import msgspec
@@ -20,11 +21,14 @@ from keepstone.foundation.errors import (
     StoreNotFoundError,
     UnsupportedFormatError,
 )
-from keepstone.foundation.format import FORMAT_VERSION, STORE_JSON_BYTES_MAX, STORE_KEY
+from keepstone.foundation.format import FORMAT_VERSION, LOG_PREFIX, STORE_JSON_BYTES_MAX, STORE_KEY
 from keepstone.storage.base import Storage
 
 _LITTER: Final = (".gitignore", "CACHEDIR.TAG", ".DS_Store", "lost+found")
 """What a folder may hold and still count as empty."""
+
+_SLOT: Final = re.compile(rf"{LOG_PREFIX}[0-9]{{20}}")
+"""Not any folder that is called `log` belongs to a store."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -79,13 +83,19 @@ def read_identity(storage: Storage) -> Identity:
 
     Raises:
         StoreNotFoundError: there is none.
-        MalformedError: it is damaged.
+        MalformedError: it is damaged, or gone from a store that has a log.
         UnsupportedFormatError: a newer release made it.
     """
     where = f"{storage.location}/{STORE_KEY}"
     try:
         data = storage.read_range(STORE_KEY, 0, STORE_JSON_BYTES_MAX)
     except ObjectNotFoundError as error:
+        if any(_SLOT.fullmatch(found.key) for found in storage.list(LOG_PREFIX)):
+            raise MalformedError(
+                f"{where} is missing from a store that has a log",
+                where=where,
+                hint="restore this small file from any copy of the store",
+            ) from error
         raise StoreNotFoundError(
             f"there is no store at {storage.location}",
             location=storage.location,
