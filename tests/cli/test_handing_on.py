@@ -68,6 +68,21 @@ def test_json_says_what_was_pinned_and_restored(folder: Path, capsys: pytest.Cap
     assert "artifact  v1" in said(capsys, "list", "--store", "new")
 
 
+def test_a_typo_makes_no_store(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "pin", "a@prod")
+    (folder / "bad.lock").write_text("keepstone-lock 1\n")
+    for words, code in (
+        (["none.lock"], 3),
+        (["bad.lock"], 5),
+        (["keepstone.lock", "--from", "nosuch"], 3),
+        (["keepstone.lock", "--from", "keepstone.lock"], 5),
+    ):
+        said(capsys, "restore", *words, "--to", "new", code=code)
+        assert not (folder / "new").exists(), words
+    said(capsys, "restore", "keepstone.lock", "--to", "new")
+    assert "there is no file" in said(capsys, "restore", "none.lock", "--to", "new", code=3)
+
+
 def test_a_pinned_number_that_is_another_one_here_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

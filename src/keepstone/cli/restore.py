@@ -12,6 +12,7 @@ from keepstone.cli import exit_codes
 from keepstone.cli.formatting import plural
 from keepstone.cli.opening import open_to_keep
 from keepstone.cli.parser import add_json
+from keepstone.foundation.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -40,10 +41,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def _check_before_making(arguments: argparse.Namespace, console: Console) -> None:
+    """Raise for a lock or source that is not there or no good, before a store is made for them."""
+    from keepstone.cli.location import check_exists
+    from keepstone.operations.restore import check_restorable
+
+    try:
+        check_exists(console.store_path(arguments, create=True))
+    except StoreNotFoundError:
+        check_restorable(arguments.lock, arguments.source)
+
+
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Restore it and say what is where."""
     if arguments.to is not None:
         arguments.store = arguments.to
+    _check_before_making(arguments, console)
     with open_to_keep(arguments, console) as store:
         report = store.restore(arguments.lock, source=arguments.source)
         where = store.location

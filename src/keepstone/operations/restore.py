@@ -67,18 +67,35 @@ def restore(
     """Bring what a lock names into the store. See `Store.restore`."""
     session = repository.session
     session.require_writable()
-    given = path_text(lock)
-    if is_bundle(given, session.calls):
-        if source is None:
-            source = given
-        with Bundle(given, session.calls) as bundle:
-            wanted = bundle.lock
-    else:
-        wanted = read_lock(given, session.calls)
+    wanted, place = _wanted(lock, source, session.calls)
     session.refresh()
     _draft(session, None, session.log.state, wanted.names, [])
-    with open_source(wanted, given, source, session.calls) as opened:
+    with open_source(wanted, path_text(lock), place, session.calls) as opened:
         return _restore(repository, wanted.names, opened)
+
+
+def check_restorable(lock: str | os.PathLike[str], source: str | os.PathLike[str] | None = None) -> None:
+    """Return if a lock can be read and its source opened: before a store is made for what they hold.
+
+    Raises:
+        KeepstoneError: as `restore` does.
+    """
+    calls = Calls()
+    wanted, place = _wanted(lock, source, calls)
+    with open_source(wanted, path_text(lock), place, calls):
+        return
+
+
+_Source = str | os.PathLike[str] | Repository | None
+
+
+def _wanted(lock: str | os.PathLike[str], source: _Source, calls: Calls) -> tuple[Lock, _Source]:
+    """Return the lock in a file, and where its content is: in the same file if that is a bundle."""
+    given = path_text(lock)
+    if not is_bundle(given, calls):
+        return read_lock(given, calls), source
+    with Bundle(given, calls) as bundle:
+        return bundle.lock, given if source is None else source
 
 
 class OpenSource(NamedTuple):
