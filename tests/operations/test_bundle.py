@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,14 @@ import pytest
 from tests.operations.handing import content_of, fill, fill_small
 
 import keepstone
-from keepstone import ConflictError, CorruptionError, KeepstoneError, MalformedError, NotFoundError
+from keepstone import (
+    ConflictError,
+    CorruptionError,
+    InvalidInputError,
+    KeepstoneError,
+    MalformedError,
+    NotFoundError,
+)
 from keepstone.operations.bundle import BundleTable
 from keepstone.operations.verify import verify_bundle
 
@@ -62,6 +70,21 @@ def test_what_is_at_its_path_is_replaced_only_when_that_is_asked_for(made: Path,
         store.bundle(made / "x.lock", target, replace=True)
 
     assert target.read_bytes() == (made / "x.bundle").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["x.lock", "sub/../x.lock", "folder"])
+def test_neither_the_lock_itself_nor_a_folder_is_written_over(made: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "sub").mkdir()
+    shutil.copy(made / "x.lock", tmp_path)
+    with (
+        keepstone.open(made / "store", mode="r") as store,
+        pytest.raises(InvalidInputError, match=r"is the lock itself|is a folder"),
+    ):
+        store.bundle(tmp_path / "x.lock", tmp_path / name, replace=True)
+
+    assert (tmp_path / "x.lock").read_bytes() == (made / "x.lock").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "sub", "x.lock"]
 
 
 def flip_outcome(damaged: Path, folder: Path) -> list[str]:

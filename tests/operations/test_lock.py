@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keepstone import ArtifactNotFoundError, Digest, InvalidInputError, MalformedError, UnsupportedFormatError
 from keepstone.foundation.errors import KeepstoneError
-from keepstone.foundation.format import LOCK_BYTES_MAX
+from keepstone.foundation.format import LOCK_BYTES_MAX, PACK_FRAME_MAGIC
 from keepstone.foundation.names import check_name
 from keepstone.operations.lock import (
     Lock,
@@ -65,6 +65,7 @@ def test_it_is_one_line_a_name_sorted_without_spaces_in_a_field() -> None:
             st.binary(min_size=32, max_size=32).map(Digest),
             st.sampled_from(["artifact", "collection"]),
         ),
+        min_size=1,
         max_size=5,
     ),
     st.one_of(st.just(""), st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30)),
@@ -124,9 +125,16 @@ def replaced(line: int, by: str) -> str:
         (replaced(5, f"a@v01 {ONE.digest} artifact"), 5, "does not begin with a version"),
         (replaced(5, "a@v1 b3:abc artifact"), 5, "not a digest"),
         (replaced(5, f"a@v1 {ONE.digest} folder"), 5, "is neither an artifact nor a collection"),
-        (replaced(5, f"z@v1 {ONE.digest} artifact"), 5, "out of order, double or misquoted"),
-        (replaced(6, f"a@v1 {ONE.digest} artifact"), 5, "out of order, double or misquoted"),
-        (TEXT + TEXT.splitlines()[-1] + "\n", 7, "out of order, double or misquoted"),
+        (replaced(5, f"z@v1 {ONE.digest} artifact"), 6, "is out of order: names are sorted"),
+        (replaced(6, f"a@v1 {ONE.digest} artifact"), 6, "is out of order: names are sorted"),
+        (replaced(5, f"models/email@v4 {ONE.digest} artifact"), 6, "is out of order: names are sorted"),
+        (replaced(5, f"a%62@v1 {ONE.digest} artifact"), 5, "out of order, double or misquoted"),
+        (TEXT + TEXT.splitlines()[-1] + "\n", 7, "stands there twice"),
+        (TEXT + f"models/email@v3 {TWO.digest} artifact\n", 7, "says otherwise than line 6"),
+        (replaced(3, f"store {'f' * 32}"), 3, "names another store than line 2"),
+        (replaced(3, f"store {STORE}"), 2, "is not `store` and 32 hex digits"),
+        ("".join(TEXT.splitlines(keepends=True)[:4]), 5, "it names no version"),
+        (PACK_FRAME_MAGIC.decode() + TEXT, 1, "this is a bundle, and no lock"),
         (TEXT[:-1], 6, "has no end of line"),
         (TEXT.replace("\n", "\r\n"), 1, "ends with a carriage return"),
         (replaced(5, "<<<<<<< HEAD"), 5, "git could not merge this file"),

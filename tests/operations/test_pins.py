@@ -75,6 +75,13 @@ def test_remotes_stay_until_others_are_given(store: keepstone.Store, path: Path)
         assert b"secret" not in store.repository.session.storage.read(ref.key)
 
 
+@pytest.mark.parametrize("remotes", ["s3://bucket/x", [""], ["a\0b"], [3], 3])
+def test_remotes_are_a_list_of_urls(remotes: object, store: keepstone.Store, path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="remote"):
+        store.pin(["a"], path, remotes=remotes)  # type: ignore[arg-type]
+    assert (store.pins(), path.exists()) == ((), False)
+
+
 def test_unpin_takes_the_protection_and_leaves_the_file(store: keepstone.Store, path: Path) -> None:
     store.pin(["a"], path)
     found = store.unpin(path)
@@ -166,10 +173,10 @@ def test_a_folder_that_is_missing_is_said(store: keepstone.Store, tmp_path: Path
     assert store.pins() == ()
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", b"\0"])
+@pytest.mark.parametrize("path", ["", "a\0b", b"\0", 3, None])
 def test_what_no_file_system_can_have_is_no_path(path: object, store: keepstone.Store) -> None:
     for act in (lambda: store.pin(["a"], path), lambda: store.unpin(path), lambda: keepstone.locked(path)):  # type: ignore[arg-type]
-        with pytest.raises(InvalidInputError, match="not a path"):
+        with pytest.raises(InvalidInputError, match=r"not a path|is of type"):
             act()
 
 
@@ -249,6 +256,15 @@ def test_locked_reads_what_was_pinned_whatever_came_since(store: keepstone.Store
         with pytest.raises(ArtifactNotFoundError, match="does not name 'c'"):
             found.load("c")
         assert pickle.loads(pickle.dumps(found)).load("a") == "first"
+
+
+def test_a_closed_lock_is_not_read_from(store: keepstone.Store, path: Path) -> None:
+    store.pin(["a"], path)
+    with keepstone.locked(path) as found:
+        assert found.load("a") == "second"
+    found.close()
+    with pytest.raises(keepstone.StorageError, match=r"the lock .* was closed"):
+        found.load("a")
 
 
 def test_locked_with_another_store_says_what_is_not_there(

@@ -19,7 +19,7 @@ from keepstone.blobs.blobstore import PackPlace
 from keepstone.blobs.pack import PackBuilder
 from keepstone.foundation.digest import DIGEST_BYTES, Digest
 from keepstone.foundation.encoding import decode, encode
-from keepstone.foundation.errors import DigestMismatchError, MalformedError
+from keepstone.foundation.errors import DigestMismatchError, InvalidInputError, MalformedError
 from keepstone.foundation.format import (
     BUNDLE_TRAILER_MAGIC,
     FOOTER_BYTES_MAX,
@@ -70,8 +70,11 @@ def bundle(
     """Write the bundle of the lock file `lock`, from this store. See `Store.bundle`."""
     session = repository.session
     found = read_lock(lock, session.calls)
+    target = path_text(path)
+    if os.path.realpath(target) == os.path.realpath(path_text(lock)):
+        raise InvalidInputError(f"{target!r} is the lock itself", hint="choose another path for the bundle")
     session.refresh()
-    write_bundle(blobs_of(session), found, path_text(path), replace=replace, calls=session.calls)
+    write_bundle(blobs_of(session), found, target, replace=replace, calls=session.calls)
 
 
 def write_bundle(blobs: PackBlobs, lock: Lock, path: str, *, replace: bool, calls: Calls) -> None:
@@ -187,7 +190,7 @@ class Bundle:
             raise _damaged(self.path, f"its table would take {size:,} bytes")
         data = self._file.read_range(self.path, start, start + size)
         try:
-            payload, behind = decode_frame(data, 0, kind=Kind.BUNDLE, where=self.path)
+            payload, behind = decode_frame(data, 0, kind=Kind.BUNDLE, where="its table")
             if behind != len(data):
                 raise _damaged(self.path, "something stands behind its table")
             return decode(payload, BundleTable, what=self.path, bytes_max=FRAME_RAW_BYTES_MAX), start

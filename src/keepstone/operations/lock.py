@@ -21,7 +21,7 @@ from keepstone.foundation.errors import (
     NotFoundError,
     UnsupportedFormatError,
 )
-from keepstone.foundation.format import LOCK_BYTES_MAX, LOCK_FORMAT
+from keepstone.foundation.format import LOCK_BYTES_MAX, LOCK_FORMAT, PACK_FRAME_MAGIC
 from keepstone.foundation.names import check_name, is_control, matches_digest, parse_selector, shown, unquote
 from keepstone.repository.refs import Kind
 from keepstone.storage.calls import Calls
@@ -32,6 +32,10 @@ MAGIC: Final = "keepstone-lock"
 _STORE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _NUMBER: Final = re.compile(r"(.+)@v([1-9][0-9]{0,17})", re.DOTALL)
 _CONFLICT: Final = re.compile(r"(<{7}|={7}|>{7}|\|{7})( .*)?")
+_SORTED: Final = "move the line up to where it belongs, or write the file anew with `keepstone pin`"
+_ONE_STORE: Final = (
+    "a lock is of one store: restore from both into one store and pin there, or keep two locks"
+)
 _AGAIN: Final = "write it anew with `keepstone pin`, or take it from a copy"
 
 
@@ -190,12 +194,23 @@ def parse_lock(data: bytes, *, where: str) -> Lock:
     parser = _Parser(lines, where)
     lock = parser.parse()
     if format_lock(lock).encode() != data:
-        # Every line was right by itself: what is left is their order, or how one is quoted.
-        raise parser.wrong(parser.first_difference(format_lock(lock)), "is out of order, double or misquoted")
+        raise parser.misplaced(lock)
+    if not lock.names:
+        raise MalformedError(
+            f"{where}, line {len(lines) + 1}: it names no version, so it may be cut short",
+            where=where,
+            hint=_AGAIN,
+        )
     return lock
 
 
 def _lines(data: bytes, where: str) -> list[str]:
+    if data.startswith(PACK_FRAME_MAGIC):
+        raise MalformedError(
+            f"{where}, line 1: this is a bundle, and no lock",
+            where=where,
+            hint="`keepstone restore` and `keepstone verify` take bundles, too; the others want the lock itself",
+        )
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -249,29 +264,46 @@ class _Parser:
         self._lines = lines
         self._where = where
 
-    def wrong(self, number: int, problem: str) -> MalformedError:
+        self._numbers: list[int] = []
+        """Of the lines that name a version."""
+        self._named: list[LockedName] = []
+
+    def wrong(self, number: int, problem: str, hint: str = _AGAIN) -> MalformedError:
         """Return the error about one line."""
         line = shown(self._lines[number - 1]) if number <= len(self._lines) else "the end"
-        return MalformedError(
-            f"{self._where}, line {number}: {line} {problem}", where=self._where, hint=_AGAIN
-        )
+        return MalformedError(f"{self._where}, line {number}: {line} {problem}", where=self._where, hint=hint)
 
-    def first_difference(self, text: str) -> int:
-        """Return the number of the first line that `text` has otherwise."""
-        others = text.split("\n")[:-1]
-        pairs = enumerate(zip(self._lines, others, strict=False), 1)
-        return next((number for number, (a, b) in pairs if a != b), min(len(self._lines), len(others)) + 1)
+    def misplaced(self, lock: Lock) -> MalformedError:
+        """Return the error about lines that are right by themselves, and not as `lock` is written."""
+        seen: dict[tuple[str, int], int] = {}
+        above = ("", 0)
+        for number, line in zip(self._numbers, self._named, strict=True):
+            key = (line.name, line.number)
+            if key in seen:
+                same = self._lines[number - 1] == self._lines[seen[key] - 1]
+                problem = "stands there twice" if same else f"says otherwise than line {seen[key]}"
+                return self.wrong(
+                    number, problem, "keep the one that is right, or write it anew with `keepstone pin`"
+                )
+            if key < above:
+                return self.wrong(number, "is out of order: names are sorted", _SORTED)
+            seen[key], above = number, key
+        written = enumerate(zip(self._lines, format_lock(lock).split("\n"), strict=False), 1)
+        number = next((number for number, (a, b) in written if a != b), len(self._lines))
+        return self.wrong(number, "is out of order, double or misquoted")
 
     def parse(self) -> Lock:
         """Return the lock, before its order is checked."""
         facts: dict[str, list[str]] = {"store": [], "location": [], "remote": []}
-        names: list[LockedName] = []
         for number, line in enumerate(self._lines[1:], 2):
             fields = line.split(" ")
-            if len(fields) == 2 and fields[0] in facts and not names:
+            if len(fields) == 2 and fields[0] in facts and not self._named:
+                if fields[0] == "store" and facts["store"] not in ([], [fields[1]]):
+                    raise self.wrong(number, "names another store than line 2", _ONE_STORE)
                 facts[fields[0]].append(self._text(number, fields[1]))
             elif len(fields) == 3:
-                names.append(self._name(number, *fields))
+                self._named.append(self._name(number, *fields))
+                self._numbers.append(number)
             else:
                 raise self.wrong(number, "is no line of a lock")
         if len(facts["store"]) != 1 or not _STORE_ID.fullmatch(facts["store"][0]):
@@ -282,7 +314,7 @@ class _Parser:
         for place in (location, *facts["remote"]):
             if place != without_credentials(place):
                 raise self.wrong(2, f"is followed by credentials in {shown(without_credentials(place))}")
-        return make_lock(facts["store"][0], location, facts["remote"], names)
+        return make_lock(facts["store"][0], location, facts["remote"], self._named)
 
     def _text(self, number: int, quoted: str) -> str:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, BlobNotFoundError, StorageError
 from keepstone.foundation.names import shown
+from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.closure import manifest_of, naming
 from keepstone.operations.lock import Lock, LockedName, read_lock
 from keepstone.operations.restore import named_store

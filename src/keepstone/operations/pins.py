@@ -39,6 +39,7 @@ from keepstone.operations.lock import (
     parse_lock,
     read_lock_text,
 )
+from keepstone.repository.arguments import check_kind_of, listed
 from keepstone.repository.collection import Collection
 from keepstone.repository.frozen import SnapshotItems
 from keepstone.repository.naming import Published, VersionGoneError
@@ -97,12 +98,10 @@ def pin(
     asked = _selected(selectors)
     # What cannot be done is refused before a collection gets a snapshot for it.
     old = _present_text(session, target)
+    kept = _remotes_of(old, target) if remotes is None else _checked(remotes)
     _require_there(repository, asked)
     with preparing():
         wanted = [_frozen(repository, selector) for selector in asked]
-    if remotes is None:
-        remotes = _remotes_of(old, target)
-    kept = tuple(remotes)
     if not session.writable:
         # By number, and so of one moment each: nothing is committed that would have to fit together.
         numbered = [repository.resolve(selector).selector for selector in wanted]
@@ -133,6 +132,15 @@ def pin(
     if old is not None and old != format_lock(locks[0]).encode():
         _drop(session, [_ref(_digest_of(_blob(session, target, old)))], "")
     return Pinned(target, locks[0], protected=True)
+
+
+def _checked(remotes: Iterable[str]) -> tuple[str, ...]:
+    checked = listed(remotes, "remotes")
+    for remote in checked:
+        check_kind_of(remote, str, f"remote {remote!r}", "a URL of a copy of the store, as text")
+        if not remote or "\0" in remote:
+            raise InvalidInputError(f"not a remote: {remote!r}", hint="name the URL of a copy of the store")
+    return checked
 
 
 def _is_certainly_other(session: Session, path: str, lock: Lock) -> bool:

@@ -126,7 +126,9 @@ class Departed:
             return None
         rows = self._session.entries.history(VERSIONS, version_key(name, number))
         kept = [row for row in rows if row.digest is not None]
-        by_then = [row for row in (kept if number == ref.newest else rows) if row.stamp <= self._moment.until_ns]
+        by_then = [
+            row for row in (kept if number == ref.newest else rows) if row.stamp <= self._moment.until_ns
+        ]
         # Where a clock was ahead of its commit's, what was there is stamped later; the first stamp is the saving's.
         row = by_then[0] if by_then else kept[-1] if kept else None
         self._session.entries.refuse_to_guess(VERSIONS, row)

@@ -27,8 +27,10 @@ def path_text(path: str | os.PathLike[str]) -> str:
     """Return a path as text.
 
     Raises:
-        InvalidInputError: no file system can have it.
+        InvalidInputError: it is none, or no file system can have it.
     """
+    if not isinstance(path, str | bytes | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"path {path!r} is of type {type(path).__name__}", hint="name a file")
     text = os.fsdecode(path)
     if not text or "\0" in text:
         raise InvalidInputError(f"not a path: {text!r}", hint="name a file")
@@ -40,12 +42,15 @@ def write_file(path: str, fill: Callable[[Write], None], *, replace: bool, calls
 
     Raises:
         ConflictError: something is there already, and `replace` is False.
+        InvalidInputError: a folder is there, or the one to write to is not.
         StorageError: the medium failed; with `landed=True` the file is there and may not survive a loss of power.
     """
     # A link is written through, as an editor would: the rename below would replace the link itself.
     place = os.path.realpath(path)
     if not replace and os.path.lexists(place):
         raise _exists(path)
+    if os.path.isdir(place):
+        raise InvalidInputError(f"{path!r} is a folder", hint="name a file")
     folder = _open_folder(os.path.dirname(place), calls)
     try:
         _write(folder, path, os.path.basename(place), fill, replace, calls)
@@ -110,7 +115,7 @@ def _open_folder(folder: str, calls: Calls) -> int:
 
 def _exists(path: str) -> ConflictError:
     return ConflictError(
-        f"{path!r} exists already", hint="choose another path, or say that it may be replaced"
+        f"{path!r} exists already", hint="choose another path, or replace it with --force (`replace=True`)"
     )
 
 
