@@ -92,6 +92,7 @@ def no_caches(place: Place) -> object:
 
 DAMAGE: Final[dict[str, Callable[[Place], object]]] = {
     "a byte of `store.json` is flipped": damaged(lambda p: flip(p.path / "store.json", 60)),
+    "`store.json` is deleted": damaged(lambda p: (p.path / "store.json").unlink()),
     "`store.json` names a newer format": damaged(newer_store),
     "a byte of a commit is flipped": damaged(lambda p: flip(p.slot(1), 100)),
     "a commit of a newer format": damaged(newer_commit),

@@ -41,6 +41,12 @@ def other_kind(place: Place) -> object:
     return other.restore(lock)
 
 
+def bundle_for_lock(place: Place) -> object:
+    path = place.folder / "x.bundle"
+    place.open("r").bundle(lock_of(place), path)
+    return keepstone.locked(path)
+
+
 def bundle_of(place: Place, offset: int | None, cut: int | None = None) -> object:
     path = place.folder / "x.bundle"
     place.open("r").bundle(lock_of(place), path)
@@ -52,6 +58,9 @@ def bundle_of(place: Place, offset: int | None, cut: int | None = None) -> objec
 
 LOCKS: Final[dict[str, Callable[[Place], object]]] = {
     '`pin("a")`': lambda p: p.open().pin("a", p.folder / "x.lock"),
+    '`pin(["a"], 3)`': lambda p: p.open().pin(["a"], 3),  # type: ignore[arg-type]
+    '`pin(["a"], remotes="s3://b")`': lambda p: p.open().pin(["a"], p.folder / "x.lock", remotes="s3://b"),
+    "a remote that is empty": lambda p: p.open().pin(["a"], p.folder / "x.lock", remotes=[""]),
     "pinning nothing": lambda p: p.open().pin([], p.folder / "x.lock"),
     "pinning a name that does not exist": lambda p: p.open().pin(["nosuch"], p.folder / "x.lock"),
     "pinning over a file that is no lock": lambda p: p.open().pin(["a"], own_file(p)),
@@ -63,6 +72,15 @@ LOCKS: Final[dict[str, Callable[[Place], object]]] = {
     "a lock that git could not merge": lambda p: keepstone.locked(
         lock_of(p, lambda t: t.replace("a@v2", "<<<<<<< HEAD\na@v2"))
     ),
+    "a lock with a line out of order": lambda p: keepstone.locked(
+        lock_of(p, lambda t: t + t.splitlines()[-1].replace("a@v2", "a@v1") + "\n")
+    ),
+    "a lock that names nothing": lambda p: keepstone.locked(
+        lock_of(p, lambda t: "".join(t.splitlines(keepends=True)[:2]))
+    ),
+    "a lock that calls an artifact a collection": lambda p: keepstone.locked(
+        lock_of(p, lambda t: t.replace("artifact", "collection"))
+    ).load("a"),
     "a lock of a newer format": lambda p: keepstone.locked(
         lock_of(p, lambda t: t.replace("lock 1", "lock 2"))
     ),
@@ -76,6 +94,8 @@ LOCKS: Final[dict[str, Callable[[Place], object]]] = {
         lock_of(p), source=other_store(p)
     ),
     "restoring a collection's name over an artifact's": other_kind,
+    "bundling over the lock itself": lambda p: p.open().bundle(lock_of(p), lock_of(p), replace=True),
+    "a bundle where a lock is meant": bundle_for_lock,
     "bundling over a file that exists": lambda p: p.open().bundle(lock_of(p), own_file(p)),
     "a byte of a bundle's content is flipped": lambda p: bundle_of(p, 20),
     "a byte of a bundle's table is flipped": lambda p: bundle_of(p, -50),
