@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.storage.faulty_calls import FaultyCalls
 
 import keepstone
 from keepstone import Store
+from keepstone.repository.merging import merge
 
 
 def before_the_slot_is_taken(
@@ -119,3 +121,34 @@ def test_what_comes_after_a_flush_has_not_landed_because_the_flush_did(
             landed = error.landed
         calls.heal()
         assert landed == (store.names() == [] if verb == "remove" else store.exists("items@v1"))
+
+
+@pytest.mark.parametrize("nth", range(1, 8))
+@pytest.mark.parametrize("what", ["a large artifact", "a snapshot"])
+def test_what_is_undone_may_be_packed_anew_at_any_moment(folder: Path, what: str, nth: int) -> None:
+    with keepstone.open(folder) as store:
+        session = store.repository.session
+        items = store.collection("items", durability="store")
+        for number in range(4):
+            store.save("a", os.urandom(300_000))
+            items[str(number)] = os.urandom(200)
+        store.save("large", os.urandom(2_500_000))
+        items.snapshot()
+        gone = "large" if what == "a large artifact" else "items@v1"
+        store.remove(gone)
+        calls, real, left = session.calls, session.calls.pread, [nth]
+
+        def pread(fd: int, size: int, offset: int) -> bytes:
+            left[0] -= 1
+            if not left[0]:
+                # As the sealer does in the background; where a lock keeps it waiting, it comes to it later.
+                merging = threading.Thread(target=lambda: merge(session, packs_min=2))
+                merging.start()
+                merging.join(0.3)
+            return real(fd, size, offset)
+
+        calls.pread = pread
+        store.undo(store.stats().commits - 1)
+
+        assert store.exists(gone)
+        assert store.fsck().ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,17 @@ def test_transactions_inside_of_each_other_are_strangers(store: Store) -> None:
             inner.save("a", inner.load("a") + 1)
 
     assert (store.load("a"), store.exists("b")) == (2, False)
+
+
+def test_asking_for_a_new_name_among_many_does_not_look_at_them_all(store: Store) -> None:
+    with store.transaction() as change:
+        for number in range(2_000):
+            change.save(f"runs/{number:05d}/model", 1)
+    begun = time.process_time()
+    with store.transaction() as change:
+        assert not any(change.exists(f"runs/{number}/models") for number in range(50))
+        change.save("new", 1)
+    assert not any(store.exists(f"runs/{number}/models") for number in range(50))
+
+    # Names that are spelled alike are looked for where an error tells of them: that takes 50 ms each.
+    assert time.process_time() - begun < 1

@@ -27,7 +27,7 @@ from keepstone.foundation.format import Kind
 from keepstone.foundation.frame import NO_DICTIONARY
 from keepstone.storage.base import ReadsRanges
 
-_INDEX_BYTES_MAX: Final = 96 * 1024 * 1024
+INDEX_BYTES_MAX: Final = 96 * 1024 * 1024
 """Footers kept in memory, by their encoded size [bytes]."""
 
 
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 class BlobStore:
     """Blobs in packs on one storage; safe to use from many threads."""
 
-    def __init__(self, storage: ReadsRanges, *, index_bytes_max: int = _INDEX_BYTES_MAX) -> None:
+    def __init__(self, storage: ReadsRanges, *, index_bytes_max: int = INDEX_BYTES_MAX) -> None:
         self._storage = storage
         self._index_bytes_max = index_bytes_max
         self._decompressor = Decompressor()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import accumulate, islice
 from operator import add
 from typing import Final, NamedTuple
@@ -23,6 +23,8 @@ from keepstone.foundation.format import FOOTER_BYTES_MAX
 
 TOMBSTONE: Final = 0xFFFF_FFFF
 _COLUMN_LEVEL: Final = 6
+_FIND_EACH_MAX: Final = 64
+"""So many digests are looked for one by one in the bytes of a footer; more, by going through all of its digests."""
 
 
 class Entry(NamedTuple):
@@ -341,3 +343,18 @@ class PackIndex:
                 f"{self.where} names blob {position}, which it does not have", where=self.where
             )
         return Digest(digest), -1
+
+
+def positions_in(digests: bytes, wanted: Set[bytes]) -> list[tuple[bytes, int]]:
+    """Return (digest, its position) of those of `wanted` that are among `digests`, a footer's column."""
+    if len(wanted) > _FIND_EACH_MAX:
+        pieces = (digests[i : i + DIGEST_BYTES] for i in range(0, len(digests), DIGEST_BYTES))
+        return [(digest, i) for i, digest in enumerate(pieces) if digest in wanted]
+    found: list[tuple[bytes, int]] = []
+    for digest in wanted:
+        start = digests.find(digest)
+        while start >= 0 and start % DIGEST_BYTES:
+            start = digests.find(digest, start + 1)
+        if start >= 0:
+            found.append((digest, start // DIGEST_BYTES))
+    return found

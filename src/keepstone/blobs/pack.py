@@ -33,6 +33,7 @@ from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.encoding import encode
 from keepstone.foundation.errors import MalformedError, UnsupportedFormatError
 from keepstone.foundation.format import (
+    FOOTER_BYTES_MAX,
     PACK_FRAME_MAGIC,
     PACK_TRAILER_MAGIC,
     Codec,
@@ -40,6 +41,7 @@ from keepstone.foundation.format import (
     Origin,
 )
 from keepstone.foundation.frame import NO_DICTIONARY, decode_frame, encode_frame
+from keepstone.storage.base import ReadsRanges
 
 _TRAILER: Final = struct.Struct("<QI8s")
 TRAILER_BYTES: Final = _TRAILER.size
@@ -275,18 +277,34 @@ def read_index(tail: bytes | memoryview, *, where: str) -> PackIndex:
     return PackIndex.decode(payload, where=where)
 
 
-def footer_size(tail: bytes | memoryview, *, where: str) -> int:
-    """Return how many of a pack's last bytes are footer and trailer; `tail` is any stretch up to its end.
+def read_index_at_end(storage: ReadsRanges, key: str, size: int) -> tuple[PackIndex, int]:
+    """Return the index of the pack that ends an object of `size` bytes, and how many bytes footer and trailer take.
+
+    Two reads, and no more than that of a pack of any size.
 
     Raises:
-        MalformedError: it does not end as a pack does, or `tail` is shorter than the footer.
+        MalformedError, DigestMismatchError: no pack ends there, or its footer is damaged.
+        ObjectNotFoundError: it is gone.
+    """
+    trailer = storage.read_range(key, max(0, size - TRAILER_BYTES), size)
+    footer_bytes = footer_size(trailer, where=key, end=size)
+    return read_index(storage.read_range(key, size - footer_bytes, size), where=key), footer_bytes
+
+
+def footer_size(tail: bytes | memoryview, *, where: str, end: int | None = None) -> int:
+    """Return how many of a pack's last bytes are footer and trailer; `tail` is any stretch up to its end.
+
+    `end` is how many there can be; None where `tail` should hold them all.
+
+    Raises:
+        MalformedError: it does not end as a pack does, or there are not so many bytes.
     """
     if len(tail) < TRAILER_BYTES:
         raise MalformedError(f"{where} is too short for a pack", where=where)
     size, check, magic = _TRAILER.unpack_from(tail, len(tail) - TRAILER_BYTES)
     if magic != PACK_TRAILER_MAGIC or zlib.crc32(struct.pack("<Q", size)) != check:
         raise MalformedError(f"{where} does not end as a pack does", where=where, offset=len(tail))
-    if size + TRAILER_BYTES > len(tail):
+    if size + TRAILER_BYTES > (len(tail) if end is None else min(end, FOOTER_BYTES_MAX)):
         raise MalformedError(f"{where} has a footer of {size:,} bytes; fewer were read", where=where)
     return size + TRAILER_BYTES
 

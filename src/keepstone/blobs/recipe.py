@@ -58,3 +58,26 @@ def decode_recipe(payload: bytes, *, where: str) -> list[Piece]:
     if total != sum(piece.size for piece in pieces):
         raise MalformedError(f"{where} has a recipe whose sizes do not add up", where=where)
     return pieces
+
+
+def check_total(pieces: Iterable[Piece], digest: Digest, bytes_max: int | None) -> None:
+    """Refuse a large blob that says that it is larger than what may be put together of it; None: anything.
+
+    Raises:
+        MalformedError: it does. What it says is so, where `check_size` is asked about every piece.
+    """
+    size = sum(piece.size for piece in pieces)
+    if bytes_max is not None and size > bytes_max:
+        raise MalformedError(f"blob {digest} takes {size:,} bytes; at most {bytes_max:,} make sense here")
+
+
+def check_size(piece: Piece, raw: bytes, digest: Digest) -> None:
+    """Refuse a piece that is not as large as the recipe says: hostile ones would be of any size together.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    if len(raw) != piece.size:
+        raise MalformedError(
+            f"piece {piece.digest} of {digest} has {len(raw):,} bytes, not {piece.size:,} as its recipe says"
+        )

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from keepstone.blobs.blobstore import BlobStore, PackPlace, Place, is_recipe
-from keepstone.blobs.footer import PackIndex
-from keepstone.blobs.recipe import Piece
-from keepstone.foundation.digest import DIGEST_BYTES, Digest, hash_threads
+from keepstone.blobs.blobstore import INDEX_BYTES_MAX, BlobStore, PackPlace, Place, is_recipe
+from keepstone.blobs.footer import PackIndex, positions_in
+from keepstone.blobs.recipe import Piece, check_size, check_total
+from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.errors import (
     ArtifactNotFoundError,
     BlobNotFoundError,
@@ -27,11 +27,12 @@ from keepstone.foundation.errors import (
     MalformedError,
     UnsupportedFormatError,
 )
-from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form, Kind
+from keepstone.foundation.format import LEAF_BYTES_MAX, MANIFEST_BYTES_MAX, SNAPSHOT_SERIALIZER, Form, Kind
 from keepstone.objects.manifest import Manifest, decode_manifest
 from keepstone.operations.lock import LockedName
+from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
-from keepstone.repository.leaves import LeafRow, decode_leaf
+from keepstone.repository.leaves import Leaf, LeafRow, decode_leaf
 from keepstone.repository.session import Session
 from keepstone.storage.base import ReadsRanges
 
@@ -39,6 +40,8 @@ UNREADABLE: Final = (CorruptionError, BlobNotFoundError, UnsupportedFormatError)
 
 
 _ELSEWHERE: Final = "another copy of the store, or a bundle, may have it"
+_LEAVES_TOGETHER: Final = 100
+"""Leaves of snapshots looked into at once: some 100,000 values, 50 MiB."""
 
 
 class Content(NamedTuple):
@@ -77,6 +80,8 @@ class PackBlobs:
         self._again = again
         self._blobs = BlobStore(storage)
         self._unreadable: dict[PackPlace, KeepstoneError] = {}
+        self._kept = sum(pack.footer_size for pack in packs) <= INDEX_BYTES_MAX
+        """Whether footers stay in memory, so that it pays to make tables of them."""
 
     def index(self, pack: PackPlace) -> PackIndex | None:
         """Return a pack's index; None where it cannot be read, which costs only what that pack holds."""
@@ -109,7 +114,7 @@ class PackBlobs:
             index = self.index(pack)
             if index is None:
                 continue
-            for digest, position in _positions(index, rest):
+            for digest, position in self._positions(index, rest):
                 found[digest] = self._blobs.place(pack, position)
             rest -= found.keys()
         if not rest:
@@ -122,6 +127,12 @@ class PackBlobs:
             raise copy.copy(error)
         digest = min(rest)
         raise BlobNotFoundError(f"blob {digest} is not in {self.where}", digest=str(digest), hint=_ELSEWHERE)
+
+    def _positions(self, index: PackIndex, wanted: set[Digest]) -> list[tuple[Digest, int]]:
+        if self._kept and len(wanted) < index.blob_count:
+            found = ((digest, index.find(digest)) for digest in wanted)
+            return [(digest, position) for digest, position in found if position is not None]
+        return [(Digest(d), position) for d, position in positions_in(index.footer.digests, wanted)]
 
     def holds(self, digest: Digest) -> bool:
         """Whether some pack has the blob."""
@@ -168,6 +179,7 @@ class PackBlobs:
             if is_recipe(places[piece.digest]):
                 raise MalformedError(f"piece {piece.digest} of {content.digest} is no plain blob")
             raw = self.read(piece.digest, places[piece.digest])
+            check_size(piece, raw, content.digest)
             hasher.update(raw)
             yield Stored(piece.digest, Kind.BLOB, raw)
         actual = Digest(hasher.digest())
@@ -180,23 +192,10 @@ class PackBlobs:
             )
         yield Stored(content.digest, Kind.RECIPE, self.read(content.digest, content.place))
 
-    def whole(self, content: Content) -> bytes:
-        """Return one blob whole, verified."""
+    def whole(self, content: Content, bytes_max: int = MANIFEST_BYTES_MAX) -> bytes:
+        """Return one blob whole, verified; of what is larger than `bytes_max`, nothing is read."""
+        check_total(self.pieces(content), content.digest, bytes_max)
         return b"".join(part.raw for part in self.stored(content) if part.kind == Kind.BLOB)
-
-
-def _positions(index: PackIndex, wanted: set[Digest]) -> Iterator[tuple[Digest, int]]:
-    if len(wanted) < index.blob_count:
-        for digest in list(wanted):
-            position = index.find(digest)
-            if position is not None:
-                yield digest, position
-        return
-    digests = index.footer.digests
-    for position in range(index.blob_count):
-        digest = Digest(digests[position * DIGEST_BYTES : (position + 1) * DIGEST_BYTES])
-        if digest in wanted:
-            yield digest, position
 
 
 def blobs_of(session: Session) -> PackBlobs:
@@ -208,7 +207,9 @@ def blobs_of(session: Session) -> PackBlobs:
         return None if session.log.state.number == tip else packs()
 
     def packs() -> list[PackPlace]:
-        return [pack_place(pack) for pack in session.log.state.packs.values()]
+        # What artifacts are made of is in none of the others, whose footers may be many times as large.
+        live = sorted(session.log.state.packs.values(), key=lambda pack: not holds_saves(pack))
+        return [pack_place(pack) for pack in live]
 
     return PackBlobs(session.storage, packs(), f"the store at {session.storage.location}", again)
 
@@ -251,19 +252,38 @@ def contents(blobs: PackBlobs, line: LockedName) -> Iterator[Content]:
         ) from error
     yield root
     manifest = manifest_of(line, blobs.whole(root))
-    for part in _located(blobs, [Digest(part.digest) for part in manifest.parts]):
-        yield part
-        if manifest.serializer == SNAPSHOT_SERIALIZER:
-            yield from _contents_of_leaf(blobs, blobs.whole(part), line.selector)
+    parts = _located(blobs, [Digest(part.digest) for part in manifest.parts])
+    if manifest.serializer != SNAPSHOT_SERIALIZER:
+        yield from parts
+        return
+    for start in range(0, len(parts), _LEAVES_TOGETHER):
+        yield from _contents_of_leaves(blobs, parts[start : start + _LEAVES_TOGETHER], line.selector)
 
 
-def _contents_of_leaf(blobs: PackBlobs, leaf: bytes, selector: str) -> Iterator[Content]:
-    rows = list(decode_leaf(leaf, where=selector).rows())
-    for row, value in zip(rows, _located(blobs, [row.digest for row in rows]), strict=True):
+def _contents_of_leaves(blobs: PackBlobs, leaves: Sequence[Content], selector: str) -> Iterator[Content]:
+    """Yield leaves, then values, then their parts; each are looked for at once, since that may read all footers."""
+    found: list[Leaf] = []
+    unreadable: KeepstoneError | None = None
+    for content in leaves:
+        yield content
+        try:
+            found.append(decode_leaf(blobs.whole(content, LEAF_BYTES_MAX), where=selector))
+        except UNREADABLE as error:
+            # What the others name is told all the same: who asks what is damaged wants to know all of it.
+            unreadable = unreadable or error
+    places = blobs.locate(Digest(value) for leaf in found for value in leaf.values())
+    parts: list[Digest] = []
+    for row in (row for leaf in found for row in leaf.rows()):
+        value = Content(row.digest, places[row.digest])
         yield value
         if row.form == Form.MANIFEST:
-            manifest = decode_manifest(blobs.whole(value))
-            yield from _located(blobs, [Digest(part.digest) for part in manifest.parts])
+            try:
+                parts += [Digest(part.digest) for part in decode_manifest(blobs.whole(value)).parts]
+            except UNREADABLE as error:
+                unreadable = unreadable or error
+    yield from _located(blobs, parts)
+    if unreadable is not None:
+        raise unreadable
 
 
 def _located(blobs: PackBlobs, digests: Sequence[Digest]) -> list[Content]:

@@ -15,10 +15,10 @@ from blake3 import blake3
 from keepstone.blobs.blobstore import PackPlace
 from keepstone.blobs.compression import DICTIONARY_BLOB_BYTES_MAX
 from keepstone.blobs.footer import PackIndex
-from keepstone.blobs.pack import footer_size, read_index
+from keepstone.blobs.pack import read_index_at_end
 from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.errors import BlobNotFoundError, CorruptionError, ObjectNotFoundError
-from keepstone.foundation.format import FOOTER_BYTES_MAX, PACK_PREFIX, Kind, Origin
+from keepstone.foundation.format import PACK_PREFIX, Kind, Origin
 from keepstone.history.commit import PackName, PackRecord
 from keepstone.operations.closure import PackBlobs, contents, naming
 from keepstone.operations.lock import LockedName
@@ -134,17 +134,11 @@ def _leftovers(session: Session) -> Iterator[tuple[PackRecord, PackIndex]]:
         if name in state.packs or name in state.dropped or not usable:
             continue
         try:
-            index, footer_bytes = _open_pack(session, info.key, info.size)
+            index, footer_bytes = read_index_at_end(session.storage, info.key, info.size)
         except (CorruptionError, BlobNotFoundError, ObjectNotFoundError):
             continue
         if index.footer.origin == Origin.COPY and not index.footer.sections:
             yield PackRecord(name, info.size, footer_bytes, 0, (), 0, int(Origin.COPY)), index
-
-
-def _open_pack(session: Session, key: str, size: int) -> tuple[PackIndex, int]:
-    end = session.storage.read_range(key, max(0, size - FOOTER_BYTES_MAX), size)
-    footer_bytes = footer_size(end, where=key)
-    return read_index(end[-footer_bytes:], where=key), footer_bytes
 
 
 def hash_of(storage: ReadsRanges, pack: PackPlace) -> bytes:

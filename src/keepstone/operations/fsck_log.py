@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from keepstone.blobs.pack import read_index
+from keepstone.blobs.pack import read_index_at_end
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import KeepstoneError, MalformedError
 from keepstone.foundation.format import (
@@ -243,7 +243,7 @@ class _Walk:
     def _in_pack(self, key: str) -> set[str]:
         """Return what the footer at the end of an object names; nothing where there is none."""
         try:
-            index = read_index(self._storage.read(key), where=key)
+            index, _ = read_index_at_end(self._storage, key, self._storage.size(key))
             return {
                 item if name == VERSIONS else f"{name}[{item}]"
                 for name in index.sections

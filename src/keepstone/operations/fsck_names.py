@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
-from keepstone.blobs.footer import Entry, PackIndex
+from keepstone.blobs.footer import Entry, PackIndex, positions_in
 from keepstone.blobs.journal import Row
-from keepstone.foundation.digest import DIGEST_BYTES, Digest
+from keepstone.blobs.recipe import Piece, check_size, check_total
+from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import MalformedError
-from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form, Kind
+from keepstone.foundation.format import MANIFEST_BYTES_MAX, SNAPSHOT_SERIALIZER, Form, Kind
 from keepstone.history.state import State
 from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.findings import UNREADABLE, Findings, Trouble, invariant_of, told
@@ -39,8 +40,6 @@ _INDEX_BYTES_MAX: Final = 16 * 1024 * 1024
 """Footers held at once; what they decode to is several times as much."""
 _LEAVES_MAX: Final = 200
 """Leaves of snapshots looked into at once: some 200,000 values, 60 MiB."""
-_FIND_EACH_MAX: Final = 64
-"""So many digests are looked for one by one in the bytes of a footer; more, by going through all of its digests."""
 
 
 class Blobs:
@@ -67,7 +66,7 @@ class Blobs:
             # A reader takes values of journals from where their entries say, and looks for others in these packs only.
             if not everywhere and not holds_saves(pack.pack):
                 continue
-            for digest, position in _positions(self.index(pack).footer.digests, rest):
+            for digest, position in positions_in(self.index(pack).footer.digests, rest):
                 if digest not in pack.damaged:
                     found[digest] = _Spot(pack, position)
                     rest.discard(digest)
@@ -95,27 +94,10 @@ class Blobs:
             digest for digest, spot in spots.items() if kinds[id(spot.pack)][spot.position] != Kind.RECIPE
         }
 
-    def pieces(self, spot: _Spot, digest: bytes) -> list[bytes]:
+    def pieces(self, spot: _Spot, digest: bytes) -> list[Piece]:
         """Return the pieces of a large blob; none where it is a plain one."""
         place = self.place(spot)
-        if not is_recipe(place):
-            return []
-        return [bytes(piece.digest) for piece in self._store.read_pieces(place, Digest(digest))]
-
-
-def _positions(digests: bytes, wanted: set[bytes]) -> list[tuple[bytes, int]]:
-    """Return (digest, its position) of those of `wanted` that are among `digests`, a footer's column."""
-    if len(wanted) > _FIND_EACH_MAX:
-        pieces = (digests[i : i + DIGEST_BYTES] for i in range(0, len(digests), DIGEST_BYTES))
-        return [(digest, i) for i, digest in enumerate(pieces) if digest in wanted]
-    found: list[tuple[bytes, int]] = []
-    for digest in wanted:
-        start = digests.find(digest)
-        while start >= 0 and start % DIGEST_BYTES:
-            start = digests.find(digest, start + 1)
-        if start >= 0:
-            found.append((digest, start // DIGEST_BYTES))
-    return found
+        return self._store.read_pieces(place, Digest(digest)) if is_recipe(place) else []
 
 
 class _Need(NamedTuple):
@@ -311,7 +293,7 @@ class _NameCheck:
     def _needs_of(self, need: _Need, spot: _Spot, parts: bool) -> list[_Need]:
         pieces = self._blobs.pieces(spot, need.digest)
         if not parts:
-            return [_Need(need.selector, piece) for piece in pieces]
+            return [_Need(need.selector, bytes(piece.digest)) for piece in pieces]
         manifest = decode_manifest(self._whole(need.digest, spot))
         if manifest.serializer == SNAPSHOT_SERIALIZER:
             for part in manifest.parts:
@@ -350,8 +332,14 @@ class _NameCheck:
         pieces = self._blobs.pieces(spot, digest)
         if not pieces:
             return self._blobs.read(spot, digest)
-        located = self._blobs.locate(pieces)
-        raw = b"".join(self._blobs.read(located[piece], piece) for piece in pieces if piece in located)
+        check_total(pieces, Digest(digest), MANIFEST_BYTES_MAX)
+        located = self._blobs.locate(bytes(piece.digest) for piece in pieces)
+        parts: list[bytes] = []
+        for piece in pieces:
+            if piece.digest in located:
+                parts.append(self._blobs.read(located[piece.digest], piece.digest))
+                check_size(piece, parts[-1], Digest(digest))
+        raw = b"".join(parts)
         if Digest.of(raw) != digest:
             raise MalformedError(f"{Digest(digest)} cannot be put together")
         return raw

@@ -10,8 +10,8 @@ from typing import Any
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, BlobNotFoundError, StorageError
+from keepstone.foundation.format import MANIFEST_BYTES_MAX
 from keepstone.foundation.names import shown
-from keepstone.objects.manifest import decode_manifest
 from keepstone.operations.closure import manifest_of, naming
 from keepstone.operations.lock import Lock, LockedName, read_lock
 from keepstone.operations.restore import named_store
@@ -91,7 +91,7 @@ class Locked:
         session = self._repository.session
         with naming(line.selector):
             try:
-                manifest = manifest_of(line, session.read_blob(line.digest))
+                manifest = manifest_of(line, session.read_blob(line.digest, bytes_max=MANIFEST_BYTES_MAX))
             except BlobNotFoundError as error:
                 raise ArtifactNotFoundError(
                     f"{line.selector} ({str(line.digest)[:15]}…) is not in the store at {session.storage.location}",
@@ -145,6 +145,6 @@ class Locked:
 def _reopen_items(
     repository: Repository, kind: Any, name: str, number: int, digest: Digest
 ) -> FrozenCollection[Any]:
-    manifest = decode_manifest(repository.session.read_blob(digest))
+    manifest = repository.session.read_manifest(digest)
     version = Version(repository, name, number, digest, 0, manifest)
     return FrozenCollection(repository, name, kind, _LockedItems(repository.session, version))

@@ -339,7 +339,7 @@ def _refs(repository: Repository) -> list[str]:
 def _read(repository: Repository, ref: str) -> tuple[Pin, PinnedLock]:
     session = repository.session
     value = session.log.state.refs[ref]
-    raw = session.read_blob(Digest(value))
+    raw = session.read_blob(Digest(value), bytes_max=2 * LOCK_BYTES_MAX)
     pinned = decode(raw, PinnedLock, what=f"pin {ref}", bytes_max=2 * LOCK_BYTES_MAX)
     path = pinned.where
     if not is_url(session.storage.location):

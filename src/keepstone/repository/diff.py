@@ -139,8 +139,9 @@ def diff(repository: Repository, a: str | Version, b: str | Version, *, texts: b
     if old.digest == new.digest:
         return Diff(**facts, kind="equal")
     facts["metadata"] = tuple(value_changes(old.manifest.metadata, new.manifest.metadata))
-    facts["parents_added"] = tuple(parent for parent in new.parents if parent not in old.parents)
-    facts["parents_removed"] = tuple(parent for parent in old.parents if parent not in new.parents)
+    olds, news = set(old.parents), set(new.parents)
+    facts["parents_added"] = tuple(parent for parent in new.parents if parent not in olds)
+    facts["parents_removed"] = tuple(parent for parent in old.parents if parent not in news)
     return Diff(**facts, **_contents(repository, old, new, texts))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 from keepstone.blobs.journal import Row
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import BlobNotFoundError, InvalidInputError, KindError, MalformedError
+from keepstone.foundation.format import LEAF_BYTES_MAX
 from keepstone.foundation.names import check_key
 from keepstone.repository.collection import Collection
 from keepstone.repository.leaves import Leaf, LeafRow, decode_leaf, decode_root
@@ -220,7 +221,7 @@ class SnapshotItems:
 
     def _read_leaf(self, number: int) -> Leaf:
         digest = Digest(self._version.parts[number].digest)
-        leaf = decode_leaf(self._session.read_blob(digest), where=self.title)
+        leaf = decode_leaf(self._session.read_blob(digest, bytes_max=LEAF_BYTES_MAX), where=self.title)
         if leaf.keys[0] != self._firsts[number]:
             raise MalformedError(f"{self.title} has a leaf in a wrong place", where=self.title)
         return leaf

@@ -19,7 +19,6 @@ from keepstone.foundation.names import (
     shown,
 )
 from keepstone.history.state import State
-from keepstone.objects.manifest import decode_manifest
 from keepstone.repository.refs import (
     VERSIONS,
     AliasRef,
@@ -239,7 +238,7 @@ class Naming:
     def version(self, found: Found, *, created_new: bool = False) -> Version:
         """Return the version that was found, its manifest read."""
         assert self.repository is not None
-        manifest = decode_manifest(self._session.read_blob(found.digest))
+        manifest = self._session.read_manifest(found.digest)
         return Version(
             self.repository,
             found.name,
@@ -316,6 +315,9 @@ class Naming:
 
     def exists_in(self, view: View, selector: str) -> bool:
         """Whether `selector` means something in `view`."""
+        if parse_selector(selector).name not in view.refs:
+            # A name that was ever there keeps its ref. An error would look through all names for one spelled alike.
+            return False
         try:
             self.find_in(view, selector)
         except VersionGoneError:

@@ -247,7 +247,7 @@ class Repository:
 
     def manifest(self, digest: Digest) -> Manifest:
         """Return the manifest of that digest."""
-        return decode_manifest(self.session.read_blob(digest))
+        return self.session.read_manifest(digest)
 
     # ---- aliases and removal -----------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.journal import Row
-from keepstone.blobs.recipe import Piece
+from keepstone.blobs.recipe import Piece, check_size, check_total
 from keepstone.blobs.spool import Item, Spool, Ticket
 from keepstone.foundation.clock import Clock
 from keepstone.foundation.digest import Digest
@@ -29,9 +29,11 @@ from keepstone.foundation.errors import (
     ObjectNotFoundError,
     StoragePermissionError,
 )
+from keepstone.foundation.format import MANIFEST_BYTES_MAX
 from keepstone.history.commit import PackName
 from keepstone.history.log import Log
 from keepstone.history.state import State
+from keepstone.objects.manifest import Manifest, decode_manifest
 from keepstone.repository.catalog import Catalog
 from keepstone.repository.entries import Entries
 from keepstone.repository.identity import Identity
@@ -268,9 +270,17 @@ class Session:
             hint="run `keepstone fsck`; another copy of the store may have it",
         )
 
-    def read_blob(self, digest: Digest) -> bytes:
-        """Return a blob whole, however it is stored, verified."""
-        return b"".join(self.stream_blob(digest))
+    def read_blob(self, digest: Digest, *, bytes_max: int | None = None) -> bytes:
+        """Return a blob whole, however it is stored, verified.
+
+        Raises:
+            MalformedError: it is larger than `bytes_max`; no more than that was read.
+        """
+        return b"".join(stream_pieces(digest, self.read_or_pieces, bytes_max=bytes_max))
+
+    def read_manifest(self, digest: Digest) -> Manifest:
+        """Return the manifest of that digest."""
+        return decode_manifest(self.read_blob(digest, bytes_max=MANIFEST_BYTES_MAX))
 
     def stream_blob(self, digest: Digest) -> Iterator[bytes]:
         """Yield a blob piece by piece; each piece is verified, and the whole at its end.
@@ -316,17 +326,22 @@ class Session:
             self._refreshed = -math.inf
 
 
-def stream_pieces(digest: Digest, read: Callable[[Digest], bytes | list[Piece]]) -> Iterator[bytes]:
+def stream_pieces(
+    digest: Digest, read: Callable[[Digest], bytes | list[Piece]], *, bytes_max: int | None = None
+) -> Iterator[bytes]:
     """Yield the blob `digest` piece by piece; `read` gives verified content, or the pieces of a large blob.
 
     Raises:
         DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
+        MalformedError: a piece is not of the size that the recipe says, or all are more than `bytes_max`.
     """
     found = read(digest)
     if isinstance(found, bytes):
         yield found
         return
     from blake3 import blake3
+
+    check_total(found, digest, bytes_max)
 
     hasher = blake3()
     last: bytes = b""
@@ -338,6 +353,7 @@ def stream_pieces(digest: Digest, read: Callable[[Digest], bytes | list[Piece]])
                 expected=str(piece.digest),
                 actual="",
             )
+        check_size(piece, raw, digest)
         hasher.update(raw)
         if last:
             yield last

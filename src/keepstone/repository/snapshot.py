@@ -20,7 +20,7 @@ from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form
 from keepstone.history.commit import PackName
 from keepstone.history.state import State
 from keepstone.history.validate import read_horizon
-from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
+from keepstone.objects.manifest import Manifest, Part, encode_manifest
 from keepstone.repository.arguments import check_message, check_save
 from keepstone.repository.leaves import LeafRow, Root, cut_leaves, encode_leaf
 from keepstone.repository.naming import not_found
@@ -169,7 +169,7 @@ class _Content:
             for piece in self._session.blobs.read_pieces(place, digest):
                 self._note_place(piece.digest)
         if form == Form.MANIFEST:
-            for part in decode_manifest(self._session.read_blob(digest)).parts:
+            for part in self._session.read_manifest(digest).parts:
                 self._rely_on(Digest(part.digest), Form.BYTES)
 
     def _note_place(self, digest: Digest) -> Place:

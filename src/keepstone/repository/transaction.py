@@ -240,6 +240,8 @@ class Transaction:
         return then
 
     def _outcome(self, sketch: Sketch, selector: str) -> Outcome:
+        if parse_selector(selector).name not in sketch.refs:
+            return None
         try:
             found = self._find(sketch, selector)
         except VersionGoneError:

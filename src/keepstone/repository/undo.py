@@ -23,7 +23,6 @@ from keepstone.foundation.errors import (
 )
 from keepstone.foundation.format import Form, log_key
 from keepstone.history.commit import Commit, RefChange
-from keepstone.objects.manifest import decode_manifest
 from keepstone.repository.arguments import check_message
 from keepstone.repository.changes import change_line
 from keepstone.repository.frozen import snapshot_items
@@ -87,9 +86,17 @@ def undo(repository: Repository, number: int, message: str = "") -> Commit:
 
     for _ in range(RESTAGES_MAX):
         staging = Staging(session)
-        for change in names:
-            for found in change.removed:
-                _rely_on(repository, staging, commit, found)
+        begun = session.entries.number
+        try:
+            for change in names:
+                for found in change.removed:
+                    _rely_on(repository, staging, commit, found)
+        except ArtifactNotFoundError:
+            # Packed anew between two looks, perhaps: look again, as long as there is news.
+            session.refresh()
+            if session.entries.number == begun:
+                raise
+            continue
         try:
             repository.decide(steps, staging, message, then)
         except Restage:
@@ -198,7 +205,7 @@ def _rely_on(repository: Repository, staging: Staging, commit: Commit, found: Fo
             continue
         require(row.digest)
         if row.form == Form.MANIFEST:
-            for part in decode_manifest(session.read_blob(row.digest)).parts:
+            for part in session.read_manifest(row.digest).parts:
                 require(Digest(part.digest))
 
 
