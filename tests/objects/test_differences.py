@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import random
+import re
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepstone.objects import differences
+from keepstone.objects import alignment
 from keepstone.objects.differences import ValueChange, text_lines, value_changes
 
 SCALARS = st.one_of(
@@ -107,8 +110,8 @@ def test_equal_numbers_that_are_written_differently_do_not_differ() -> None:
 
 
 def test_long_lists_are_compared_in_bounded_time_and_still_right() -> None:
-    old = [n % 7 for n in range(differences.ALIGNED_MAX * 3)]
-    new = [n % 5 for n in range(differences.ALIGNED_MAX * 3 + 1)]
+    old = [n % 7 for n in range(alignment.EXACT_MAX * 3)]
+    new = [n % 5 for n in range(alignment.EXACT_MAX * 3 + 1)]
 
     assert applied(old, list(value_changes(old, new))) == new
     assert len(list(value_changes(old, [*old[:5000], "x", *old[5000:]]))) == 1
@@ -124,3 +127,71 @@ def test_long_lists_are_compared_in_bounded_time_and_still_right() -> None:
 )
 def test_texts_differ_by_line(old: str, new: str, lines: list[str]) -> None:
     assert text_lines(old, new, "x", "y") == lines
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "c", "", "\\", "é"]), max_size=30)
+
+
+def patched(old: str, lines: Sequence[str]) -> str:
+    """Return `old`, of whole lines, after a unified diff; every line and every number of it must fit."""
+    before, after = old.splitlines(), list[str]()
+    at = 0
+    for line in lines[2:]:
+        if head := re.fullmatch(r"@@ -(\d+)(,\d+)? \+(\d+)(,\d+)? @@", line):
+            start = int(head[1]) - (head[2] != ",0")
+            after += before[at:start]
+            at = start
+            assert len(after) == int(head[3]) - (head[4] != ",0")
+            continue
+        if line[0] in " -":
+            assert before[at] == line[1:]
+            at += 1
+        if line[0] in " +":
+            after.append(line[1:])
+    return "".join(line + "\n" for line in [*after, *before[at:]])
+
+
+@given(LINES, LINES)
+def test_a_unified_diff_makes_the_one_text_of_the_other(old: list[str], new: list[str]) -> None:
+    texts = ["".join(line + "\n" for line in lines) for lines in (old, new)]
+    assert patched(texts[0], text_lines(*texts, "x", "y")) == texts[1]
+
+
+@given(st.data(), st.integers(0, 6), st.integers(0, 3))
+def test_what_is_aligned_covers_both_in_order(data: st.DataObject, exact: int, gap: int) -> None:
+    """Short limits, so that anchors and gaps are tried on what a person can read."""
+    many = st.lists(st.integers(0, 12), max_size=30)
+    old, new = data.draw(many), data.draw(many)
+    limits = alignment.EXACT_MAX, alignment.GAP_MAX
+    alignment.EXACT_MAX, alignment.GAP_MAX = exact, gap  # type: ignore[misc]
+    try:
+        found = alignment.aligned(old, new)
+    finally:
+        alignment.EXACT_MAX, alignment.GAP_MAX = limits  # type: ignore[misc]
+    assert_covers(old, new, found)
+
+
+def assert_covers(old: Sequence[Hashable], new: Sequence[Hashable], found: list[alignment.Stretch]) -> None:
+    a = c = 0
+    for n, part in enumerate(found):
+        assert (part.a, part.c) == (a, c)
+        assert (part.b, part.d) != (a, c)
+        assert n == 0 or found[n - 1].equal != part.equal
+        if part.equal:
+            assert old[part.a : part.b] == new[part.c : part.d]
+        a, c = part.b, part.d
+    assert (a, c) == (len(old), len(new))
+
+
+def test_long_texts_are_aligned_by_what_is_unique_in_them() -> None:
+    """Aligned exactly, these take hours: every seventh line is gone, and something is new at every thousandth."""
+    old = [f"line {n}" for n in range(30_000)]
+    new = [line if n % 1_000 else f"{line} is new" for n, line in enumerate(old) if n % 7]
+    found = alignment.aligned(old, new)
+    assert_covers(old, new, found)
+    assert sum(part.b - part.a for part in found if not part.equal) == sum(
+        1 for n in range(30_000) if not n % 7 or not n % 1_000
+    )
+    noise = random.Random(5)
+    old, new = ([noise.choice("ab") for _ in range(20_000)] for _ in range(2))
+    assert_covers(old, new, alignment.aligned(old, new))

@@ -6,15 +6,16 @@ Numbers are compared as numbers: 1 and 1.0 differ, since they load as different 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
-ALIGNED_MAX: Final = 2_000
-"""Longer lists, without their equal beginnings and ends, are compared index by index: aligning takes the square."""
+from keepstone.objects.alignment import Stretch, aligned
+
 _SHOWN_MAX: Final = 100
+_CONTEXT: Final = 3
+"""Equal lines that are shown around what differs."""
 
 Verb = Literal["added", "removed", "changed"]
 Path = tuple[str | int, ...]
@@ -55,7 +56,7 @@ def _shown(value: Any) -> str:
 
 
 def value_changes(old: Any, new: Any, path: Path = ()) -> Iterator[ValueChange]:
-    """Yield what differs between two JSON-like values; of lists, what was inserted and deleted where they are short."""
+    """Yield what differs between two JSON-like values; of lists, what was inserted and deleted."""
     if type(old) is not type(new):
         yield ValueChange(path, "changed", old, new)
     elif isinstance(old, dict):
@@ -79,22 +80,8 @@ def _dict_changes(old: dict[str, Any], new: dict[str, Any], path: Path) -> Itera
 
 def _list_changes(old: list[Any], new: list[Any], path: Path) -> Iterator[ValueChange]:
     before, after = [_identity(value) for value in old], [_identity(value) for value in new]
-    start = 0
-    while start < min(len(old), len(new)) and before[start] == after[start]:
-        start += 1
-    end = 0
-    while end < min(len(old), len(new)) - start and before[-1 - end] == after[-1 - end]:
-        end += 1
-    last_old, last_new = len(old) - end, len(new) - end
-    if max(last_old, last_new) - start > ALIGNED_MAX:
-        blocks = [("replace", start, last_old, start, last_new)]
-    else:
-        matcher = difflib.SequenceMatcher(None, before[start:last_old], after[start:last_new], autojunk=False)
-        blocks = [
-            (tag, a + start, b + start, c + start, d + start) for tag, a, b, c, d in matcher.get_opcodes()
-        ]
-    for tag, a, b, c, d in blocks:
-        if tag == "equal":
+    for equal, a, b, c, d in aligned(before, after):
+        if equal:
             continue
         pairs = min(b - a, d - c)
         for n in range(pairs):
@@ -112,8 +99,49 @@ def _identity(value: Any) -> bytes:
 
 def text_lines(old: str, new: str, old_name: str, new_name: str) -> list[str]:
     """Return a unified diff of two texts, without line ends; a missing one at the end of a text is said."""
-    raws = difflib.unified_diff(_marked(old), _marked(new), fromfile=old_name, tofile=new_name, lineterm="")
-    return [line for raw in raws for line in raw.split("\n")]
+    before, after = _marked(old), _marked(new)
+    lines: list[str] = []
+    for hunk in _hunks(aligned(before, after)):
+        first, last = hunk[0], hunk[-1]
+        lines.append(f"@@ -{_range(first.a, last.b)} +{_range(first.c, last.d)} @@")
+        for equal, a, b, c, d in hunk:
+            if equal:
+                lines += [" " + line for line in before[a:b]]
+            else:
+                lines += ["-" + line for line in before[a:b]]
+                lines += ["+" + line for line in after[c:d]]
+    if lines:
+        lines[:0] = [f"--- {old_name}", f"+++ {new_name}"]
+    return [line for raw in lines for line in raw.split("\n")]
+
+
+def _hunks(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
+    """Yield what differs with a few equal lines around it; what lies close together is one hunk."""
+    hunk: list[Stretch] = []
+    for n, part in enumerate(stretches):
+        if not part.equal:
+            hunk.append(part)
+            continue
+        long, is_last = part.b - part.a > 2 * _CONTEXT, n == len(stretches) - 1
+        if hunk:
+            kept = _CONTEXT if long or is_last else part.b - part.a
+            hunk.append(part._replace(b=min(part.b, part.a + kept), d=min(part.d, part.c + kept)))
+        if hunk and (long or is_last):
+            yield hunk
+            hunk = []
+        if not hunk and not is_last:
+            hunk = [part._replace(a=max(part.a, part.b - _CONTEXT), c=max(part.c, part.d - _CONTEXT))]
+    if hunk:
+        yield hunk
+
+
+def _range(start: int, end: int) -> str:
+    """Return lines [start, end), counted from 0, as the head of a hunk names them."""
+    count = end - start
+    if count == 1:
+        return str(start + 1)
+    # An empty range is named by the line before it.
+    return f"{start + 1 if count else start},{count}"
 
 
 def _marked(text: str) -> list[str]:
