@@ -59,6 +59,30 @@ def test_history_tells_the_newest_first(capsys: Shown) -> None:
     assert "\x1b" not in shown
 
 
+def test_history_of_a_misspelled_name_is_not_found_and_of_a_removed_one_is_there(capsys: Shown) -> None:
+    saved("models/email")
+    assert main(["remove", "models/email"]) == 0
+    saved("models/other")
+    capsys.readouterr()
+    assert main(["history", "models/otehr"]) == 3
+    assert "did you mean models/other?" in capsys.readouterr().err
+    assert main(["history", "models/email"]) == 0
+    assert main(["history", "models/other", "--at", "0"]) == 3
+
+
+def test_of_a_commit_of_many_changes_a_few_are_shown(capsys: Shown) -> None:
+    with keepstone.open(".keepstone") as store, store.transaction() as change:
+        for n in range(2_000):
+            change.save(f"n{n:04}", n)
+    assert main(["history"]) == 0
+    assert "n0003 v1; n0004 v1; and 1,995 more" in (shown := capsys.readouterr().out)
+    assert len(shown) < 500
+    assert main(["undo", "0"]) == 0
+    assert "n0004 removed; and 1,995 more" in capsys.readouterr().out
+    facts = printed(capsys, "history", "--limit", "1")
+    assert len(facts[0]["changes"]) == 2_000  # type: ignore[index, arg-type]
+
+
 # ---- aliases and removal ---------------------------------------------------------
 
 

@@ -218,7 +218,7 @@ def test_fsck_and_history_know_pins(store: keepstone.Store, path: Path) -> None:
     store.unpin(path)
 
     assert store.fsck(read_data=True).findings == ()
-    assert [entry.message for entry in store.history()][:2] == ["unpin 1 versions", "pin 1 versions"]
+    assert [entry.message for entry in store.history()][:2] == ["unpin 1 version", "pin 1 version"]
 
 
 def test_fsck_misses_what_only_a_pin_names(store: keepstone.Store, path: Path, tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ def test_a_stamp_ahead_of_this_clock_is_seen_now(folder: Path) -> None:
     ("when", "message"),
     [
         ("yesterday", "not a date or time: 'yesterday'"),
+        ("0", "not a date or time: '0'"),
         (datetime.datetime(2026, 11, 20), "has no zone"),
         (-1, "commits are numbered from 0"),
         (2.5, "when is of type float"),

@@ -12,7 +12,7 @@ import pytest
 from tests.repository.conftest import newest_commit
 
 import keepstone
-from keepstone import InvalidInputError, KindError, Store
+from keepstone import ArtifactNotFoundError, InvalidInputError, KindError, Store
 from keepstone.history.commit import Commit
 from keepstone.history.validate import horizon_value
 from keepstone.repository.entries import pack_place
@@ -200,6 +200,22 @@ def test_a_snapshot_has_no_files_and_an_artifact_no_items(store: Store, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_collection_where_a_version_is_meant_is_told_of_its_snapshots(store: Store) -> None:
+    items = store.collection("c")
+    items["k"] = 1
+    with pytest.raises(KindError) as caught:
+        store.diff("c", "c")
+    assert "`keepstone snapshot c` makes one" in caught.value.hint
+    items.snapshot()
+    with pytest.raises(KindError) as caught:
+        store.alias("c", "prod")
+    assert "c@latest is its newest snapshot" in caught.value.hint
+    store.remove("c")
+    for selector in ("c", "c@v1", "c@latest"):
+        with pytest.raises(ArtifactNotFoundError, match="there is no collection 'c' any more"):
+            store.resolve(selector)
+
+
 def test_removing_a_snapshot_and_the_whole_collection(store: Store) -> None:
     answers = store.collection("answers")
     for value in (1, 2, 3):
@@ -221,7 +237,7 @@ def test_removing_a_snapshot_and_the_whole_collection(store: Store) -> None:
     assert answers.snapshot().number == 5, "numbers are never given again"
     lines = [line for entry in store.history("answers") for line in entry.changes]
     assert lines[:2] == ["answers v5", "answers created as a collection"]
-    assert "answers lost a version; newest v2" in lines
+    assert "answers v3 removed; newest v2" in lines
 
 
 def test_a_snapshot_crosses_processes_by_pickle(store: Store) -> None:

@@ -95,7 +95,7 @@ def test_history_says_what_an_undo_did(store: Store) -> None:
 
     assert [entry.changes for entry in store.history()] == [
         ("a got versions back; newest v2",),
-        ("a lost a version; newest v1",),
+        ("a v2 removed; newest v1",),
         ("a v2",),
         ("a v1",),
     ]

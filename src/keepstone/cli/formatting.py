@@ -6,6 +6,7 @@ Layer: cli. Sizes in powers of 1024, times in UTC as RFC 3339.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 
 from keepstone.foundation.names import format_time
 
@@ -32,3 +33,9 @@ def moment(when: int | datetime.datetime) -> str:
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """Return `count` with its noun: 1 version, 2,000 versions."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def some(items: Sequence[str], shown_max: int = 5) -> str:
+    """Return `items` in one line, of many the first: a v1; b v1; and 4,998 more."""
+    hidden = len(items) - shown_max
+    return "; ".join([*items[:shown_max], *([f"and {hidden:,} more"] if hidden > 0 else [])])

@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import moment
+from keepstone.cli.formatting import moment, some
 from keepstone.cli.opening import open_to_change
 from keepstone.cli.parser import add_json
 
@@ -42,5 +42,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         console.json({**entry._asdict(), "time": moment(entry.time)})
     else:
-        console.out(f"commit {entry.number} undoes commit {arguments.number}: {'; '.join(entry.changes)}")
+        console.out(f"commit {entry.number} undoes commit {arguments.number}: {some(entry.changes)}")
     return exit_codes.OK

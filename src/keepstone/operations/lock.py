@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -101,6 +101,11 @@ class Lock(msgspec.Struct, frozen=True):
                 hint=f"did you mean {' or '.join(near)}?" if near else "`names()` lists what it names",
             )
         return found[0]
+
+
+def how_many(names: Sequence[LockedName]) -> str:
+    """Return the number of versions that a lock names, for the history."""
+    return f"{len(names):,} version{'' if len(names) == 1 else 's'}"
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from keepstone.operations.lock import (
     Lock,
     LockedName,
     format_lock,
+    how_many,
     location_for,
     make_lock,
     parse_lock,
@@ -234,7 +235,7 @@ def _draft(session: Session, staging: Staging, state: State, lock: Lock, digest:
     # What a name's ref reaches need not be named pack by pack: stating it is enough, since a removal moves it.
     stated = [RefChange(n, state.refs[n], state.refs[n]) for n in sorted({line.name for line in lock.names})]
     refs = (RefChange(ref, before, bytes(digest)), *stated)
-    return staging.draft(state, message=f"pin {len(lock.names)} versions", refs=refs)
+    return staging.draft(state, message=f"pin {how_many(lock.names)}", refs=refs)
 
 
 def _present_text(session: Session, path: str) -> bytes | None:
@@ -353,7 +354,7 @@ def unpin(repository: Repository, lock: str | os.PathLike[str]) -> Pin:
     session.require_writable()
     session.refresh()
     chosen = _chosen(repository, given)
-    _drop(session, [PIN_PREFIX + chosen.id], f"unpin {len(chosen.names)} versions")
+    _drop(session, [PIN_PREFIX + chosen.id], f"unpin {how_many(chosen.names)}")
     return chosen
 
 

@@ -25,7 +25,7 @@ from keepstone.history.state import State
 from keepstone.operations.bundle import Bundle, is_bundle
 from keepstone.operations.closure import PackBlobs, blobs_of, items, naming
 from keepstone.operations.copying import copy_closures, take_over_leftovers
-from keepstone.operations.lock import Lock, LockedName, read_lock
+from keepstone.operations.lock import Lock, LockedName, how_many, read_lock
 from keepstone.repository.leaves import LeafRow
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, NameRef, check_kind, read_name_ref, version_key
@@ -221,7 +221,7 @@ def _draft(
             changes.append(RefChange(name, old, ref.encoded()))
     if staging is None or (staging.empty and not changes):
         return None
-    message = f"restore {len(names)} versions"
+    message = f"restore {how_many(names)}"
     return staging.draft(state, message=message, refs=tuple(changes), entries=tuple(entries))
 
 

@@ -66,6 +66,8 @@ def _name_line(name: str, old: NameRef | None, now: NameRef | None) -> str:
     first = (old.given if old else 0) + 1
     if now.given > first and now.newest == now.given:
         return f"{name} v{first} to {newest}"
+    if old is not None and now.newest < old.newest:
+        return f"{name} v{old.newest} removed; newest {newest}"
     if old is not None and now.removals > old.removals:
         return f"{name} lost a version; newest {newest}"
     if old is not None and now.removals < old.removals:

@@ -25,9 +25,9 @@ from keepstone.repository.refs import (
     Kind,
     NameRef,
     alias_ref,
-    check_kind,
     read_alias_ref,
     read_name_ref,
+    require_artifact,
     version_key,
 )
 from keepstone.repository.session import Session
@@ -203,7 +203,7 @@ class Naming:
         ref = _ref_of(refs, parsed.name)
         if ref is not None and selector == parsed.name:
             # A collection by its name alone is what it holds now, which is no version.
-            check_kind(ref, parsed.name, "artifact")
+            require_artifact(ref, parsed.name)
         if ref is None or not ref.newest:
             raise _no_version(view, parsed, ref)
         if parsed.kind in ("latest", "date"):
@@ -349,6 +349,10 @@ def _no_version(view: View, parsed: Selector, ref: NameRef | None) -> ArtifactNo
             str(parsed),
             f"collection {parsed.name!r} has no snapshot",
             hint=f"`keepstone snapshot {parsed.name}` makes one",
+        )
+    if ref is not None and ref.kind == "collection":
+        return not_found(
+            view.refs, str(parsed), f"there is no collection {shown(parsed.name)} any more: it was removed"
         )
     removed = " any more: its versions were removed" if ref is not None and ref.given else ""
     return not_found(view.refs, str(parsed), f"there is no artifact {shown(parsed.name)}{removed}")

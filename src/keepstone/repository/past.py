@@ -265,7 +265,11 @@ def _state_after(session: Session, number: int) -> State:
 def _nanoseconds(when: object) -> int:
     """Return the last nanosecond that `when` covers."""
     if isinstance(when, str):
-        return parse_time(when)
+        try:
+            return parse_time(when)
+        except InvalidInputError as error:
+            error.hint = f"{error.hint}, or the number of a commit"
+            raise
     if isinstance(when, datetime.datetime):
         if when.tzinfo is None:
             raise InvalidInputError(

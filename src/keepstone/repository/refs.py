@@ -110,6 +110,27 @@ def check_kind(ref: NameRef, name: str, wanted: Kind) -> None:
         )
 
 
+def require_artifact(ref: NameRef, name: str) -> None:
+    """Refuse a collection by its name alone where a version is meant.
+
+    Raises:
+        KindError: it is one; the hint speaks of its snapshots.
+    """
+    if ref.kind == "collection" and ref.number:
+        newest = (
+            f"{name}@latest is its newest snapshot"
+            if ref.newest
+            else f"`keepstone snapshot {name}` makes one"
+        )
+        raise KindError(
+            f"{name!r} is a collection, not an artifact",
+            name=name,
+            kind=ref.kind,
+            hint=f"only snapshots of a collection are versions: {newest}",
+        )
+    check_kind(ref, name, "artifact")
+
+
 def _article(kind: str) -> str:
     return f"an {kind}" if kind == "artifact" else f"a {kind}"
 
