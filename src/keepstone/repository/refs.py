@@ -111,7 +111,7 @@ def check_kind(ref: NameRef, name: str, wanted: Kind) -> None:
 
 
 def require_artifact(ref: NameRef, name: str) -> None:
-    """Refuse a collection by its name alone where a version is meant.
+    """Refuse a collection that is there, by its name alone, where a version is meant.
 
     Raises:
         KindError: it is one; the hint speaks of its snapshots.
@@ -128,7 +128,6 @@ def require_artifact(ref: NameRef, name: str) -> None:
             kind=ref.kind,
             hint=f"only snapshots of a collection are versions: {newest}",
         )
-    check_kind(ref, name, "artifact")
 
 
 def _article(kind: str) -> str:
