@@ -30,7 +30,13 @@ keepstone restore keepstone.lock --from paper.bundle --to elsewhere
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("lock", metavar="LOCK", help="a lock file, or a bundle")
+    parser.add_argument(
+        "lock",
+        nargs="?",
+        default="keepstone.lock",
+        metavar="LOCK",
+        help="a lock file, or a bundle (default: keepstone.lock)",
+    )
     parser.add_argument(
         "--from",
         dest="source",
