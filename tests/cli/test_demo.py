@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +18,10 @@ from keepstone.cli.demo_files import QUESTIONS, asked, write_files
 
 
 class Shown(NamedTuple):
-    """A demo that has ended: what it printed, where it worked, how long it took [s]."""
+    """A demo that has ended: what it printed and where it worked."""
 
     lines: list[str]
     folder: Path
-    seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +54,13 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shown(world: Path) -> Shown:
-    started = time.monotonic()
     lines = finish(start(world))
-    seconds = time.monotonic() - started
     (folder,) = (world / "temporary").iterdir()
-    return Shown(lines, folder, seconds)
+    return Shown(lines, folder)
 
 
-def test_it_takes_at_most_15_lines_and_20_seconds_and_leaves_one_folder(world: Path, shown: Shown) -> None:
+def test_it_takes_at_most_15_lines_and_leaves_one_folder(world: Path, shown: Shown) -> None:
     assert len(shown.lines) <= 15
-    assert shown.seconds <= 20
     assert any(line.endswith(f"rm -r {shown.folder}") for line in shown.lines)
     assert not (world / "mine").exists()
     assert list((world / "here").iterdir()) == []
