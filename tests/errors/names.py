@@ -78,10 +78,13 @@ def odd_key(place: Place) -> object:
 
 def before_horizon(place: Place) -> object:
     store = place.open()
-    log, tip = store.repository.session.log, store.repository.session.log.state.number
-    value = horizon_value(store.repository.session.clock.stamp() + 1)
-    log.append(lambda state: Draft(refs=(RefChange(":horizon/c", None, value),)))
-    return store.at(tip).collection("c")
+    session = store.repository.session
+    # Nothing that is there now is below it.
+    rows = [session.peek("c", key) for key in store.collection("c")]
+    value = horizon_value(min(row.stamp for row in rows if row is not None))
+    session.log.append(lambda state: Draft(refs=(RefChange(":horizon/c", None, value),)))
+    made = min(entry.number for entry in store.history("c"))
+    return store.at(made).collection("c")
 
 
 NAMES: Final[dict[str, Callable[[Place], object]]] = {

@@ -32,7 +32,7 @@ REPOSITORY_DEFECTS: Final = (
         "hidden by a far stamp",
         "What replaces an entry that lies far ahead is stamped below it.",
         "keepstone.repository.session",
-        (("return stamp if row is None else max(stamp, row.stamp + 1)", "return stamp"),),
+        (("return max(stamp, horizon, 0 if row is None else row.stamp + 1)", "return stamp"),),
         "tests/faults/test_places.py::test_what_a_clock_in_2099_set_can_be_set_again",
     ),
     Defect(

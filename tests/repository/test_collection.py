@@ -12,6 +12,8 @@ import pytest
 
 import keepstone
 from keepstone.api import Store
+from keepstone.history.commit import Draft, RefChange
+from keepstone.history.validate import horizon_value
 from keepstone.repository.merging import plan_merge
 
 
@@ -288,3 +290,31 @@ def test_a_journal_from_before_the_removal_does_not_list_the_collection_again(
 
     assert store.names() == []
     assert dict(store.collection("items")) == {}
+
+
+@pytest.mark.parametrize("ahead_ns", [0, 600 * 10**9, 7_200 * 10**9])
+@pytest.mark.parametrize("published", [True, False])
+def test_entries_below_the_horizon_are_dead_and_those_that_are_set_now_are_not(
+    folder: Path, published: bool, ahead_ns: int
+) -> None:
+    with keepstone.open(folder) as store:
+        items = store.collection("items", durability="process")
+        items.update(old=1, again=1)
+        if published:
+            store.flush()
+        session = store.repository.session
+        horizon = horizon_value(session.clock.stamp() + ahead_ns)
+        session.log.append(lambda state: Draft(refs=(RefChange(":horizon/items", None, horizon),)))
+        session.refresh()
+        assert dict(items) == {}
+        items.update(again=2, new=3)
+        items["large"] = b"x" * 9_000_000
+        items["again"] = 4
+
+        assert "old" not in items
+        assert list(items.missing(["old", "new"])) == ["old"]
+        assert sorted(items) == ["again", "large", "new"]
+        assert (len(items), items["again"], items["new"]) == (3, 4, 3)
+        assert sorted(items.snapshot().items()) == ["again", "large", "new"]
+    with keepstone.open(folder) as store:
+        assert sorted(store.collection("items")) == ["again", "large", "new"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -80,11 +81,13 @@ class Lock(msgspec.Struct, frozen=True):
                 f"a lock holds versions, not aliases or dates: {shown(selector)}",
                 hint=f"ask for {parsed.name!r}, or one of its versions by number or digest",
             )
-        found = [line for line in self.names if line.name == parsed.name]
+        # They are sorted, and a lock may have a hundred thousand.
+        first = bisect_left(self.names, parsed.name, key=_name_of)
+        found = self.names[first : bisect_right(self.names, parsed.name, lo=first, key=_name_of)]
         if parsed.kind == "number":
-            found = [line for line in found if line.number == parsed.number]
+            found = tuple(line for line in found if line.number == parsed.number)
         elif parsed.kind == "digest":
-            found = [line for line in found if matches_digest(parsed, line.digest)]
+            found = tuple(line for line in found if matches_digest(parsed, line.digest))
         if len(found) > 1:
             raise InvalidInputError(
                 f"the lock names {len(found)} versions that {shown(selector)} could mean",
@@ -106,6 +109,10 @@ class Lock(msgspec.Struct, frozen=True):
 def how_many(names: Sequence[LockedName]) -> str:
     """Return the number of versions that a lock names, for the history."""
     return f"{len(names):,} version{'' if len(names) == 1 else 's'}"
+
+
+def _name_of(line: LockedName) -> str:
+    return line.name
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from keepstone.foundation.format import JOURNAL_VALUE_BYTES_MAX, Form
 from keepstone.foundation.names import check_key, shown
 from keepstone.history.commit import Draft, RefChange
 from keepstone.history.state import State
+from keepstone.history.validate import read_horizon
 from keepstone.objects.manifest import decode_manifest
 from keepstone.objects.plain import decode_value, encode_value
 from keepstone.repository.refs import NameRef, check_kind, read_name_ref
@@ -225,6 +226,8 @@ class Collection(MutableMapping[str, T], Generic[T]):
             self._session.log.append(build)
             self._session.catch_up()
             state = self._session.log.state
+        # Stamped below it, what is set now would be dead already.
+        self._session.clock.follow(read_horizon(state.refs, self.name))
         known = self._exists_in
         if known is None or known.refs.get(self.name) != state.refs.get(self.name):
             # Also where a neighbour made it: an item must not outlive its collection.
@@ -294,7 +297,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         # Journals first: what another thread seals in between is in the packs that are read after.
         rows = session.spool.rows(self.name)
         present = session.entries.keys(self.name)
-        contested = session.entries.has_tombstones(self.name)
+        contested = session.entries.has_tombstones(self.name) or session.entries.horizon(self.name) > 0
         for key, row in rows.items():
             newest = session.peek(self.name, key) if contested or row.digest is None else row
             if newest is not None and newest.digest is not None:

@@ -20,6 +20,7 @@ from keepstone.foundation.errors import (
 )
 from keepstone.history.commit import PackName
 from keepstone.history.state import LivePack, State
+from keepstone.history.validate import read_horizon
 from keepstone.repository.catalog import Catalog, CatalogAhead, CatalogUnusable
 from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.overlay import Overlay, read_rows
@@ -183,9 +184,15 @@ class Entries:
             # What is covered and what is loaded must be of one moment, or a row could fall between the two.
             if generation == self._generation:
                 break
+        if row is not None and row.stamp < self.horizon(collection):
+            row = None
         if not is_settled or row is None:
             self.refuse_to_guess(collection, row)
         return row
+
+    def horizon(self, collection: str) -> int:
+        """Return the stamp below which entries of a collection are dead, wherever they come from; 0 for none."""
+        return read_horizon(self._state.refs, collection)
 
     def history(self, collection: str, key: str) -> list[EntryRow]:
         """Return every row of a key that a readable pack holds, newest first; `refuse_to_guess` tells of the others.
@@ -289,8 +296,10 @@ class Entries:
 
         0.7 s for a million keys; no catalog is asked, so none can be wrong.
         """
-        if self.has_tombstones(collection):
-            return {key: None for key, row in self.rows(collection).items() if row.digest is not None}
+        horizon = self.horizon(collection)
+        if horizon or self.has_tombstones(collection):
+            rows = self.rows(collection)
+            return {key: None for key, row in rows.items() if row.digest is not None and row.stamp >= horizon}
         present: dict[str, None] = {}
         for pack in sorted(self.packs_of(collection), key=lambda p: p.record.stamp_max):
             present.update(dict.fromkeys(self.blobs.index(pack_place(pack)).keys(collection)))

@@ -245,4 +245,4 @@ def _begun_again(
 def _is_live(session: Session, collection: str, row: Row) -> bool:
     packed = session.entries.find(collection, row.key)
     newer = packed is not None and (packed.stamp, packed.writer) > (row.stamp, row.writer)
-    return row.digest is not None and not newer
+    return row.digest is not None and not newer and row.stamp >= session.entries.horizon(collection)

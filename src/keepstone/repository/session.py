@@ -198,14 +198,17 @@ class Session:
             return packed
         if packed is not None and (packed.stamp, packed.writer) > (row.stamp, row.writer):
             return packed
-        return row
+        return row if row.stamp >= self.entries.horizon(collection) else None
 
     def stamp(self, collection: str, key: str) -> int:
         """Return the stamp of a new entry of a key: above all that was seen, and above the entry that it replaces.
 
         The two differ where a clock is more than an hour wrong: such stamps are not followed, since one wrong clock
-        must not date all that comes after it. But what is set must not be hidden by what was there, whoever is wrong.
+        must not date all that comes after it. But what is set must not be hidden by what was there, whoever is wrong;
+        nor by the collection's horizon.
         """
+        horizon = self.entries.horizon(collection)
+        self.clock.follow(horizon)
         stamp = self.clock.stamp()
         if not self.clock.unfollowed:
             return stamp
@@ -214,7 +217,7 @@ class Session:
         except KeepstoneError:
             # What cannot be read hides nothing now, and should not stop anybody from writing.
             row = None
-        return stamp if row is None else max(stamp, row.stamp + 1)
+        return max(stamp, horizon, 0 if row is None else row.stamp + 1)
 
     def append(self, collection: str, items: list[Item]) -> Ticket:
         """Append items to this process's journal, as `Spool.append` does, each above the entry that it replaces."""
