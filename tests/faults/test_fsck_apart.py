@@ -139,7 +139,8 @@ def _write(root: Path, name: str, count: int) -> None:
             store.flush()
         if n % 40 == 39:
             del answers[f"{name}/{n - 1}"]
-            store.remove(f"models/{name}@v1" if n == 79 else f"models/{name}@v2") if n > 40 else None
+            if n > 40:
+                store.remove(f"models/{name}@v{n // 40}")
     store.close()
 
 
