@@ -7,6 +7,8 @@ from collections import Counter
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 # Machines differ in speed; what takes long is seen in the suite's time, not in single examples.
 settings.register_profile("everywhere", deadline=None)
 settings.load_profile("everywhere")
@@ -14,6 +16,9 @@ settings.load_profile("everywhere")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption(
+        "--rgw", action="store_true", help="also run the tests against Ceph RGW, which must be installed"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
