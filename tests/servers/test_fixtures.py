@@ -38,16 +38,22 @@ def test_a_child_process_finds_the_bucket_through_the_proxy(
 
 def test_a_server_that_is_run_by_hand_says_what_to_export_and_ends_when_told(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.servers.moto", "--folder", str(tmp_path / "moto")]
+    told: dict[str, str] = {}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=os.environ
     ) as process:
         assert process.stdout is not None
-        told = dict(
-            line.removeprefix("export ").strip().split("=", 1) for line in iter(process.stdout.readline, "\n")
-        )
-        access = Access(told["AWS_ENDPOINT_URL"], told["AWS_ACCESS_KEY_ID"], told["AWS_SECRET_ACCESS_KEY"])
-        remove(new_bucket("moto", access))
-        process.send_signal(signal.SIGTERM)
+        try:
+            while (line := process.stdout.readline()).startswith("export "):
+                name, _, value = line.removeprefix("export ").strip().partition("=")
+                told[name] = value
+            assert line.startswith(f"# moto runs as process {process.pid}")
+            access = Access(
+                told["AWS_ENDPOINT_URL"], told["AWS_ACCESS_KEY_ID"], told["AWS_SECRET_ACCESS_KEY"]
+            )
+            remove(new_bucket("moto", access))
+        finally:
+            process.send_signal(signal.SIGTERM)
 
-        assert process.wait(20) == 0
+    assert process.returncode == 0
     assert told == access.environment()
