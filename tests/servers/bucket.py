@@ -95,7 +95,8 @@ def single_tries(*, read_seconds: float = 10) -> S3FileSystem:
     system = S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=settings)
     system.retries = 1
     system.connect()
-    http = system._s3._endpoint.http_session
+    connected: Any = system._s3
+    http = connected._endpoint.http_session
     make = http._get_session
 
     async def make_session(proxy: str | None) -> Any:

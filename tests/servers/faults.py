@@ -28,7 +28,7 @@ class Fault(StrEnum):
     HANG_AFTER = "hang-after"
     """It took effect and nobody answers, until the client gives up."""
     HOLD = "hold"
-    """It waits before it goes on, until `Rule.released` is set."""
+    """It waits, whole, before it reaches the server, until `Rule.released` is set; also where its client has gone."""
     HOLD_AFTER = "hold-after"
     """It took effect; the answer waits until `Rule.released` is set."""
     SERVER_ERROR = "500"
@@ -74,6 +74,9 @@ ANSWERS: Final = {
 """Answers to requests that the server never hears of."""
 ANSWERS_AFTER: Final = {Fault.SERVER_ERROR_AFTER: _FAILED, Fault.FAILED_CONDITION_AFTER: _REFUSED}
 
+AFTER: Final = {Fault.LOST, Fault.HALF_ANSWERED, Fault.HANG_AFTER, Fault.HOLD_AFTER, *ANSWERS_AFTER}
+"""Those of requests that took effect, if the server did not refuse them."""
+
 
 @dataclass
 class Rule:
@@ -93,7 +96,7 @@ class Rule:
     struck: int = 0
     """How many requests it befell: 0 after a run that had fewer than `nth`."""
     arrived: threading.Event = field(default_factory=threading.Event)
-    """Set when it befell a request."""
+    """Set when it befell a request: when that is whole, where it is held; when it took effect, where it fails after."""
     released: threading.Event = field(default_factory=threading.Event)
 
     def strikes(self, request: Seen) -> bool:
@@ -104,5 +107,4 @@ class Rule:
         if self.matched < self.nth or (self.times is not None and self.matched >= self.nth + self.times):
             return False
         self.struck += 1
-        self.arrived.set()
         return True

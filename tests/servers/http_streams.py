@@ -51,10 +51,18 @@ class Stream:
 
     def is_waiting(self) -> bool:
         """Whether bytes, or the end, are there to be read at once."""
-        return bool(self._read) or bool(select.select([self.connection], [], [], 0)[0])
+        return bool(self._read) or is_readable(self.connection)
 
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
+
+
+def is_readable(*connections: socket.socket, seconds: float = 0) -> bool:
+    """Wait until one of them has bytes, or its end, to be read; return whether one has."""
+    waiting = select.poll()
+    for connection in connections:
+        waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
 
 
 class Head(NamedTuple):
@@ -120,7 +128,7 @@ def _counted(stream: Stream, left: int) -> Iterator[bytes]:
 
 
 def _chunked(stream: Stream) -> Iterator[bytes]:
-    size = -1
+    line, size = b"", -1
     while size:
         line = _line(stream)
         yield line

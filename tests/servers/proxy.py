@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import select
 import signal
 import socket
 import struct
@@ -23,8 +22,16 @@ from typing import Final, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 from tests.servers import s3_requests
-from tests.servers.faults import ANSWERS, ANSWERS_AFTER, Answer, Fault, Rule
-from tests.servers.http_streams import EndedError, Head, Stream, read_head, request_body, response_body
+from tests.servers.faults import AFTER, ANSWERS, ANSWERS_AFTER, Answer, Fault, Rule
+from tests.servers.http_streams import (
+    EndedError,
+    Head,
+    Stream,
+    is_readable,
+    read_head,
+    request_body,
+    response_body,
+)
 from tests.servers.program import Access
 from tests.servers.s3_requests import Seen
 
@@ -223,37 +230,45 @@ class _Connection:
             self._client.send(piece)
         return not exchange.ends
 
-    def _ask(self, head: Head, request: Seen, *, half: bool = False) -> _Exchange:
+    def _ask(self, head: Head, request: Seen) -> _Exchange:
         """Hand a request on; return the answer, its body still to be read.
 
         Raises:
-            EndedError: half of the body was sent, as asked for; or one side went away.
+            EndedError: one side went away.
         """
         server = self._connected()
-        server.send((head.without("If-None-Match") if self._proxy.drops_condition else head).raw)
+        server.send(self._forwarded(head))
         if head.get("Expect").lower() == "100-continue":
             if not self._client.is_waiting():
-                select.select([self._client.connection, server.connection], [], [], CONTINUE_SECONDS_MAX)
+                is_readable(self._client.connection, server.connection, seconds=CONTINUE_SECONDS_MAX)
             if server.is_waiting():
                 answer = _known(read_head(server))
                 if answer.status != 100:
-                    return _Exchange(answer, response_body(answer, server, method=request.method), True)
+                    return self._answered(answer, head, request, is_whole=False)
                 self._client.send(answer.raw)
-        is_whole, cut_at = True, int(head.get("Content-Length") or 0) // 2
         for piece in request_body(head, self._client):
             request.sent_bytes += len(piece)
-            if half and request.sent_bytes >= cut_at:
-                server.send(piece[: cut_at - request.sent_bytes or None])
-                raise EndedError("as asked for")
             try:
                 server.send(piece)
             except ConnectionError:
                 # It has heard enough, and may have said why.
-                is_whole = False
-                break
-        answer = _known(read_head(server))
+                return self._answered(_known(read_head(server)), head, request, is_whole=False)
+        return self._answered(_known(read_head(server)), head, request)
+
+    def _ask_whole(self, head: Head, body: bytes, request: Seen) -> _Exchange:
+        """Hand a request on whose body was read already."""
+        server = self._connected()
+        server.send(self._forwarded(head.without("Expect")) + body)
+        return self._answered(_known(read_head(server)), head, request)
+
+    def _forwarded(self, head: Head) -> bytes:
+        return (head.without("If-None-Match") if self._proxy.drops_condition else head).raw
+
+    def _answered(self, answer: Head, head: Head, request: Seen, *, is_whole: bool = True) -> _Exchange:
+        server = self._connected_already()
         while answer.status == 100:
             answer = _known(read_head(server))
+        request.served = answer.status
         has_end = answer.get("Content-Length") or answer.get("Transfer-Encoding")
         has_body = request.method != "HEAD" and answer.status not in (204, 304)
         ends = not is_whole or head.closes or answer.closes or bool(has_body and not has_end)
@@ -268,34 +283,44 @@ class _Connection:
         self._server = self._proxy.connect()
         return self._server
 
+    def _connected_already(self) -> Stream:
+        assert self._server is not None
+        return self._server
+
     def _befall(self, head: Head, request: Seen, rule: Rule) -> bool:
         """Let a request go wrong; return whether another may follow."""
         fault = rule.fault
-        has_body = head.get("Content-Length") not in ("", "0") or head.get("Transfer-Encoding")
-        if fault is Fault.CUT or (fault is Fault.HALF_SENT and not has_body):
+        if fault in AFTER:
+            return self._befall_after(head, request, rule)
+        if fault is Fault.CUT:
+            rule.arrived.set()
             return self._cut()
+        body = self._drained(head, request)
+        rule.arrived.set()
+        if fault in ANSWERS:
+            return self._say(ANSWERS[fault], head, request)
+        if fault is Fault.HANG:
+            return self._wait()
         if fault is Fault.HOLD:
             rule.released.wait()
-            return self._pass(head, request)
-        if fault is Fault.HALF_SENT:
-            with suppress(EndedError):
-                self._ask(head, request, half=True)
-            return self._cut()
-        if fault in (Fault.HANG, Fault.LATE) or fault in ANSWERS:
-            body = self._drained(head, request)
-            if fault in ANSWERS:
-                return self._say(ANSWERS[fault], head, request)
-            return self._wait() if fault is Fault.HANG else self._hand_on_later(head, body, rule)
-        return self._befall_after(head, request, rule)
+            return self._answer(self._ask_whole(head, body, request), request)
+        self._cut()
+        if fault is Fault.HALF_SENT and body:
+            self._connected().send(self._forwarded(head.without("Expect")) + body[: len(body) // 2])
+        elif fault is Fault.LATE:
+            self._client.connection.shutdown(socket.SHUT_RDWR)
+            rule.released.wait(rule.seconds)
+            self._ask_whole(head, body, request)
+        return False
 
     def _befall_after(self, head: Head, request: Seen, rule: Rule) -> bool:
         """Let a request take effect, and then go wrong."""
         exchange = self._ask(head, request)
         body = b"".join(exchange.body)
-        exchange = exchange._replace(body=iter((body,)))
+        rule.arrived.set()
         if rule.fault is Fault.HOLD_AFTER:
             rule.released.wait()
-            return self._answer(exchange, request)
+            return self._answer(exchange._replace(body=iter((body,))), request)
         if rule.fault is Fault.HANG_AFTER:
             return self._wait()
         if rule.fault in ANSWERS_AFTER:
@@ -331,15 +356,6 @@ class _Connection:
         """Say nothing until the client has gone."""
         while self._client.some():
             pass
-        return False
-
-    def _hand_on_later(self, head: Head, body: bytes, rule: Rule) -> bool:
-        self._cut()
-        self._client.connection.shutdown(socket.SHUT_RDWR)
-        rule.released.wait(rule.seconds)
-        server = self._connected()
-        server.send(head.without("Expect").raw + body)
-        read_head(server)
         return False
 
 

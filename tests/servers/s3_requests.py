@@ -39,6 +39,8 @@ class Seen:
     """Of the answer's body, as far as it was sent."""
     status: int = 0
     """What the client was told; 0 for nothing."""
+    served: int = 0
+    """What the server said; 0 where it never heard of the request, or said nothing."""
     fault: str = ""
 
     @property

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from s3fs import S3FileSystem
 from tests.servers.bucket import Bucket, client, single_tries
-from tests.servers.faults import Fault
+from tests.servers.faults import AFTER, Fault
 from tests.servers.fixtures import on_servers
 from tests.servers.program import Access
 from tests.servers.proxy import Proxy
@@ -34,7 +34,8 @@ DATA: Final = bytes(range(256)) * 800
 
 
 def test_requests_are_counted_by_kind_with_keys_and_bytes(bucket: Bucket, proxy: Proxy) -> None:
-    system, name = single_tries(), bucket.name
+    system: Any = single_tries()
+    name = bucket.name
     with proxy.counted() as seen:
         system.pipe_file(f"{name}/packs/a", DATA, mode="create")
         system.call_s3("get_object", Bucket=name, Key="packs/a", Range="bytes=10-109")["Body"].close()
@@ -78,7 +79,7 @@ def failing_calls(bucket: Bucket, proxy: Proxy) -> Iterator[tuple[Fault, int, bo
     for fault in Fault:
         if fault in (Fault.HOLD, Fault.HOLD_AFTER):
             continue  # they wait for the test
-        rule = proxy.fail(fault, kind="put", key=fault.value)
+        rule = proxy.fail(fault, kind="put", key=fault.value, seconds=60)
         status = status_of(lambda: system.pipe_file(f"{bucket.name}/{fault}", DATA, mode="create"))  # noqa: B023
         assert rule.struck == 1
         is_there = fault.value in bucket.sizes()
@@ -88,6 +89,7 @@ def failing_calls(bucket: Bucket, proxy: Proxy) -> Iterator[tuple[Fault, int, bo
 
 
 NOT_ANSWERED: Final = 0
+AFTER_AT_ONCE: Final = AFTER - {Fault.HOLD_AFTER}
 MET: Final = {
     Fault.CUT: (NOT_ANSWERED, False),
     Fault.HALF_SENT: (NOT_ANSWERED, False),
@@ -114,6 +116,8 @@ def test_every_fault_of_a_write_is_what_it_says(bucket: Bucket, proxy: Proxy) ->
 
     assert met == MET
     assert [request.fault for request in proxy.seen] == [fault.value for fault in met]
+    assert {request.fault for request in proxy.seen if request.served} == {*AFTER_AT_ONCE}
+    proxy.release()
     assert wait_for(lambda: Fault.LATE.value in bucket.sizes())
 
 
@@ -187,7 +191,7 @@ def test_a_held_request_waits_until_it_is_released(
     with ThreadPoolExecutor(1) as pool:
         put = pool.submit(single_tries().pipe_file, f"{bucket.name}/key", b"data")
         assert rule.arrived.wait(10)
-        assert wait_for(lambda: ("key" in bucket.sizes()) == is_there)
+        assert ("key" in bucket.sizes()) == is_there
         assert not put.done()
         rule.released.set()
         put.result(10)

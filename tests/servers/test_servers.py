@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 from tests.servers import rgw
 from tests.servers.bucket import Bucket, single_tries
 from tests.servers.fixtures import on_servers
-
-if TYPE_CHECKING:
-    from s3fs import S3FileSystem
 
 EVERY: Final = ("moto", "ministack", "rgw", "s3rver")
 HEEDING: Final = ("moto", "ministack", "rgw")
@@ -39,7 +36,7 @@ class Actions:
     """One conditional request each, on a bucket that holds `there` = b"old"; returns the status."""
 
     def __init__(self, bucket: Bucket) -> None:
-        self.system: S3FileSystem = single_tries()
+        self.system = single_tries()
         self.bucket = bucket.name
         self.etag = self._call("put_object", "there", Body=b"old")["ETag"]
 
@@ -82,7 +79,7 @@ class Actions:
 
 
 OLD, NEW, GONE = b"old", b"new", None
-TABLE: Final[dict[str, dict[str, tuple[int, bytes | None]]]] = {
+TABLE: Final[Mapping[str, Mapping[str, tuple[int, bytes | None]]]] = {
     "create_on_free": dict.fromkeys(EVERY, (200, OLD)),
     "create_on_existing": dict.fromkeys(HEEDING, (412, OLD)) | {"s3rver": (200, NEW)},
     "replace_the_right_one": dict.fromkeys(EVERY, (200, NEW)),
@@ -149,7 +146,7 @@ def test_of_two_that_count_up_no_step_is_lost(bucket: Bucket) -> None:
     def count_up(_: int) -> None:
         done = 0
         while done < STEPS:
-            found = system.call_s3("get_object", Bucket=bucket.name, Key="counter")
+            found: Any = system.call_s3("get_object", Bucket=bucket.name, Key="counter")
             # The body belongs to the event loop of s3fs; a second read of the same object is simpler than that.
             tag = found["ETag"].strip('"')
             found["Body"].close()
