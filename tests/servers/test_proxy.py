@@ -199,6 +199,18 @@ def test_a_held_request_waits_until_it_is_released(
     assert bucket.read("key") == b"data"
 
 
+def test_a_held_request_lands_though_its_client_has_gone(bucket: Bucket, proxy: Proxy) -> None:
+    rule = proxy.fail(Fault.HOLD, kind="put")
+    connection = http.client.HTTPConnection(proxy.access.endpoint.removeprefix("http://"))
+    connection.request("PUT", f"/{bucket.name}/key", body=DATA)
+    assert rule.arrived.wait(10)
+    connection.close()
+    assert bucket.sizes() == {}
+    rule.released.set()
+
+    assert wait_for(lambda: bucket.sizes() == {"key": len(DATA)})
+
+
 def test_of_a_lost_completion_the_error_may_come_in_a_200(bucket: Bucket, proxy: Proxy) -> None:
     proxy.fail(Fault.ERROR_IN_200, kind="multipart-complete")
 
