@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +51,8 @@ def install() -> None:
     """
     if not missing():
         return
+    import venv
+
     venv.create(_home(), with_pip=True, clear=True)
     pip = [str(_home() / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     done = subprocess.run([*pip, f"ministack=={VERSION}"], capture_output=True, text=True)
