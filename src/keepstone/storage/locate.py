@@ -17,18 +17,16 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _LOST_SLASH: Final = re.compile(r"(s3|gs|gcs|az|abfs|https?|memory|file):/[^/]")
 """What `pathlib.Path` makes of a URL."""
 
-_REMOTE: Final = frozenset(
-    ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "r2", "http", "https", "ssh", "sftp", "hf")
-)
-
 
 def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> Storage:
-    """Return the storage at `place`: a folder (`~` is expanded), `file:///folder` or `memory://name`.
+    """Return the storage at `place`: a folder (`~` is expanded) or a URL.
 
-    Nothing is created and nothing is read. `writable=False` refuses every change; None finds out.
+    `file:///folder`, `memory://name`, `s3://bucket/prefix` (also `gs://` and `az://`, with their extras), and for
+    reading `https://server/path`. Nothing is created, and nothing is read or asked of a server.
+    `writable=False` refuses every change; None finds out.
 
     Raises:
-        InvalidInputError: no such kind of place, or a file where a folder must be.
+        InvalidInputError: no such kind of place, a file where a folder must be, or credentials in a URL.
     """
     text = os.fspath(place)
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -37,19 +35,17 @@ def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> St
         )
     if not text or "\0" in text:
         raise InvalidInputError(
-            f"not a location: {text!r}", hint="name a folder, or a URL such as memory://name"
+            f"not a location: {text!r}", hint="name a folder, or a URL such as s3://bucket/prefix"
         )
     match = _SCHEME.fullmatch(text)
     if match:
         scheme, rest = match[1].lower(), match[2]
-        if scheme in _REMOTE:
-            raise _remote(scheme, rest)
         if scheme not in _BACKENDS:
             raise InvalidInputError(
                 f"no storage is known for {scheme}:// (in {_without_credentials(scheme, rest)})",
-                hint="use a folder, file:///folder or memory://name",
+                hint=_HINTS.get(scheme, "use a folder, s3://, gs://, az://, https:// or memory://"),
             )
-        return _BACKENDS[scheme](rest, writable)
+        return _BACKENDS[scheme](scheme, rest, writable)
     if _LOST_SLASH.match(text):
         raise InvalidInputError(
             f"{_without_credentials(*text.split(':/', 1))} was written with one slash less",
@@ -73,7 +69,7 @@ def _open_folder(path: str, writable: bool | None) -> Storage:
     return LocalStorage(expanded, writable=writable)
 
 
-def _open_file_url(rest: str, writable: bool | None) -> Storage:
+def _open_file_url(scheme: str, rest: str, writable: bool | None) -> Storage:
     from urllib.parse import unquote
 
     host, slash, path = rest.partition("/")
@@ -88,17 +84,17 @@ def _open_file_url(rest: str, writable: bool | None) -> Storage:
     return _open_folder("/" + decoded, writable)
 
 
-def _open_memory(rest: str, writable: bool | None) -> Storage:
+def _open_memory(scheme: str, rest: str, writable: bool | None) -> Storage:
     from keepstone.storage.memory import MemoryStorage
 
     return MemoryStorage("memory://" + rest, writable=writable is not False)
 
 
-def _remote(scheme: str, rest: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{_without_credentials(scheme, rest)} is remote; this release keeps stores in local folders only",
-        hint="use a folder now; stores in buckets and over https come next",
-    )
+def _open_remote(scheme: str, rest: str, writable: bool | None) -> Storage:
+    from keepstone.storage.remote import RemoteStorage
+    from keepstone.storage.retrying import Retrying
+
+    return Retrying(RemoteStorage(f"{scheme}://{rest}", writable=writable))
 
 
 def without_credentials(place: str) -> str:
@@ -120,8 +116,17 @@ def _without_credentials(scheme: str, rest: str) -> str:
     return f"{scheme}://{(authority + slash + path).rpartition('@')[2]}"
 
 
-_BACKENDS: Final[dict[str, Callable[[str, bool | None], Storage]]] = {
+_BACKENDS: Final[dict[str, Callable[[str, str, bool | None], Storage]]] = {
     "file": _open_file_url,
     "memory": _open_memory,
+    **dict.fromkeys(
+        ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "https", "http"),
+        _open_remote,
+    ),
 }
-"""Every kind of place by its URL scheme; gets what stands behind `://`, and `writable`."""
+"""Every kind of place by its URL scheme; gets the scheme, what stands behind `://`, and `writable`."""
+
+_HINTS: Final = {
+    "r2": "write s3://bucket/prefix, and set AWS_ENDPOINT_URL_S3 to the account's address",
+    "minio": "write s3://bucket/prefix, and set AWS_ENDPOINT_URL_S3 to the server's address",
+}

@@ -1,0 +1,84 @@
+"""What every cloud's client must do for us: one method, one request.
+
+Layer: storage. File systems look before they read, list before they say that nothing is there, and try again on their
+own; behind this port there is none of that. Keys are whole names in the bucket.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from keepstone.storage.base import ObjectInfo
+from keepstone.storage.trouble import Trouble
+
+CONNECT_SECONDS_MAX: Final = 10
+READ_SECONDS_MAX: Final = 60
+"""Without a single byte of an answer."""
+CONNECTIONS_MAX: Final = 64
+SINGLE_BYTES_MAX: Final = 16 << 20
+"""Above it an object is written in parts."""
+PART_BYTES: Final = 8 << 20
+PARTS_AT_ONCE: Final = 4
+BEYOND_ANY_OBJECT: Final = 1 << 53
+"""A server need not understand a range that no object can have, and may answer with all there is."""
+
+
+class Page(NamedTuple):
+    """Some of what a bucket holds, sorted by name."""
+
+    objects: list[ObjectInfo]
+    next: str
+    """Where to go on; empty at the end."""
+
+
+class Bucket(Protocol):
+    """One bucket, as one process sees it. Its methods run on the request loop."""
+
+    @property
+    def server(self) -> str:
+        """Where requests go, without credentials; empty while unknown."""
+        ...
+
+    async def read(self, key: str) -> bytes:
+        """Return a whole object."""
+        ...
+
+    async def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end), start < end; shorter where the object ends before."""
+        ...
+
+    async def create(self, key: str, data: bytes) -> None:
+        """Create an object if there is none. Large ones take a request for each part, and two more."""
+        ...
+
+    async def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite an object."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; there may be none."""
+        ...
+
+    async def size(self, key: str) -> int:
+        """Return an object's size in bytes."""
+        ...
+
+    async def page(self, prefix: str, after: str) -> Page:
+        """Return up to 1,000 objects whose name begins with `prefix`; `after` is what the last page said."""
+        ...
+
+    async def close(self) -> None:
+        """Close its connections."""
+        ...
+
+    def trouble(self, error: Exception) -> Trouble:
+        """Tell what an exception of the methods above means."""
+        ...
+
+
+def cut(data: bytes, start: int, end: int) -> bytes:
+    """Return what was asked for of an answer to a request for [start, end).
+
+    A server may ignore the range and send the whole object.
+    """
+    return data if len(data) <= end - start else data[start:end]

@@ -1,0 +1,249 @@
+"""A store's objects in a bucket: S3 and what speaks it, Google Cloud Storage, Azure Blob Storage; or on the web.
+
+Layer: storage. Keys are names below a prefix. Each call is one request (large objects: one for each part, and two
+more), and none is sent again: `retrying.Retrying` does that. Credentials and endpoint are found in the ways of each
+cloud, and are nowhere here: not in the location, in errors, or in pickles.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
+
+from keepstone.foundation.errors import (
+    InvalidInputError,
+    KeepstoneError,
+    ObjectNotFoundError,
+    StorageError,
+    StoragePermissionError,
+)
+from keepstone.storage import platform
+from keepstone.storage.base import ObjectInfo, check_key
+from keepstone.storage.bucket import BEYOND_ANY_OBJECT, Bucket
+from keepstone.storage.bucket_url import BucketUrl
+from keepstone.storage.event_loop import RequestLoop, request_loop, run, start
+from keepstone.storage.keys import check_prefix, check_range
+from keepstone.storage.trouble import Kind, Trouble, raised
+
+READS_AT_ONCE: Final = 16
+CALL_SECONDS_MIN: Final = 150
+"""How long a call may take before it is given up, and a second more for each 128 KiB."""
+_BYTES_PER_SECOND_MIN: Final = 128 << 10
+_WHOLE_SECONDS_MAX: Final = 3_600
+"""For reading an object of unknown size."""
+
+_T = TypeVar("_T")
+_Work = Callable[[Bucket], Coroutine[Any, Any, _T]]
+
+
+class RemoteStorage:
+    """Objects below a prefix of one bucket. Safe for many threads; a forked child gets connections of its own.
+
+    Nothing is asked of the server before the first call. `writable=False` refuses every change.
+    """
+
+    def __init__(self, location: str, *, writable: bool | None = None) -> None:
+        self._url = BucketUrl.parse(location)
+        self._location = self._url.location
+        self._writable = writable is not False and not self._url.is_web
+        self._prefix = self._url.prefix
+        self._lock = threading.Lock()
+        self._connected: tuple[RequestLoop, Bucket, weakref.finalize[[RequestLoop, Bucket], Any]] | None = (
+            None
+        )
+        platform.renew_lock_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"RemoteStorage({self._location!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_reopened, (self._location, self._writable))
+
+    @property
+    def location(self) -> str:
+        """The URL of bucket and prefix, without credentials and without a slash at its end."""
+        return self._location
+
+    @property
+    def writable(self) -> bool:
+        """Whether writing is allowed here; what the server allows is found out by writing."""
+        return self._writable
+
+    @property
+    def reads_at_once(self) -> int:
+        """16: a read is mostly waiting."""
+        return READS_AT_ONCE
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def read(self, key: str) -> bytes:
+        """Return the whole object."""
+        name = self._name(key)
+        return self._call(lambda b: b.read(name), "read", key, _WHOLE_SECONDS_MAX)
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of an object; shorter where the object ends before `end`."""
+        check_range(key, start, end)
+        name = self._name(key)
+        first = min(start, BEYOND_ANY_OBJECT)
+        # No request can ask for nothing: one byte is asked for, to learn whether the object is there.
+        last = max(min(end, BEYOND_ANY_OBJECT + 1), first + 1)
+        data = self._call(
+            lambda b: b.read_range(name, first, last),
+            "read",
+            key,
+            _seconds_for(end - start),
+            past_the_end=b"",
+        )
+        return data[: end - start]
+
+    def size(self, key: str) -> int:
+        """Return the object's size in bytes."""
+        name = self._name(key)
+        return self._call(lambda b: b.size(name), "ask the size of", key, CALL_SECONDS_MIN)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key begins with `prefix`, sorted by key; a request for each 1,000."""
+        return self._pages(check_prefix(prefix))
+
+    def _pages(self, prefix: str) -> Iterator[ObjectInfo]:
+        start_of_key, after, last = len(self._prefix), "", ""
+        while True:
+            page = self._call(
+                lambda b, after=after: b.page(self._prefix + prefix, after), "list", prefix, CALL_SECONDS_MIN
+            )
+            for name, size in page.objects:
+                key = name[start_of_key:]
+                if not _is_key(key):
+                    continue
+                if key <= last:
+                    raise StorageError(
+                        f"{self._location} lists {key} after {last}",
+                        path=self._location,
+                        hint="this kind of bucket does not list in order, and cannot hold a store",
+                    )
+                last = key
+                yield ObjectInfo(key, size)
+            after = page.next
+            if not after:
+                return
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def write_new(self, key: str, data: bytes) -> None:
+        """Create an object, whole or not at all, only if the key is free; durable on return.
+
+        Raises:
+            ObjectExistsError: the key is taken; nothing was changed.
+            StorageBusyError: nobody knows whether it was created: read it back, or use `Retrying`.
+            UnsafeStorageError: the installed libraries cannot create an object only if it is absent.
+        """
+        name = self._name_to_change("write", key)
+        self._call(lambda b: b.create(name, bytes(data)), "write", key, _seconds_for(len(data)))
+
+    def write_hint(self, key: str, data: bytes) -> None:
+        """Create or replace an object."""
+        name = self._name_to_change("write", key)
+        self._call(lambda b: b.replace(name, bytes(data)), "write", key, _seconds_for(len(data)))
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        name = self._name_to_change("delete", key)
+        try:
+            self._call(lambda b: b.delete(name), "delete", key, CALL_SECONDS_MIN)
+        except ObjectNotFoundError:
+            pass
+
+    def settle(self, prefix: str) -> None:
+        """Do nothing: what a bucket shows is durable."""
+        check_prefix(prefix)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._lock:
+            connected, self._connected = self._connected, None
+        if connected is not None:
+            connected[2]()
+
+    # ---- within ----------------------------------------------------------------------------------
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _name_to_change(self, action: str, key: str) -> str:
+        name = self._name(key)
+        if not self._writable:
+            raise StoragePermissionError(
+                f"cannot {action} {self._location}/{key}: the store is open for reading only",
+                path=f"{self._location}/{key}",
+                hint="stores on the web are read-only: write to the folder or bucket that is published"
+                if self._url.is_web
+                else "open it without mode='r'",
+            )
+        return name
+
+    def _call(
+        self, work: _Work[_T], action: str, key: str, seconds_max: float, past_the_end: _T | None = None
+    ) -> _T:
+        loop, bucket = self._bucket()
+        try:
+            return run(loop, work(bucket), seconds_max=seconds_max)
+        except KeepstoneError:
+            raise
+        except Exception as error:
+            trouble = bucket.trouble(error)
+        if trouble.kind is Kind.PAST_THE_END and past_the_end is not None:
+            return past_the_end
+        # Raised outside of the handler: the text of the cause may hold credentials, and tracebacks show it.
+        raise self._error(trouble, action, key)
+
+    def _error(self, trouble: Trouble, action: str, key: str) -> KeepstoneError:
+        # Of what is written or listed only the bucket itself can be missing.
+        if trouble.kind is Kind.ABSENT and action in ("write", "list"):
+            trouble = trouble._replace(kind=Kind.NO_BUCKET)
+        return raised(trouble, action, self._location, key)
+
+    def _bucket(self) -> tuple[RequestLoop, Bucket]:
+        loop = request_loop()
+        connected = self._connected
+        if connected is not None and connected[0] is loop:
+            return loop, connected[1]
+        with self._lock:
+            connected = self._connected
+            if connected is None or connected[0] is not loop:
+                # The parent's connections stay as they are: its loop keeps them from being collected here.
+                bucket = self._url.connect(loop)
+                loop.kept.add(bucket)
+                closing = weakref.finalize(self, _let_go, loop, bucket)
+                closing.atexit = False
+                connected = self._connected = (loop, bucket, closing)
+        return loop, connected[1]
+
+
+def _let_go(loop: RequestLoop, bucket: Bucket) -> None:
+    async def close() -> None:
+        try:
+            await bucket.close()
+        finally:
+            loop.kept.discard(bucket)
+
+    if loop.is_ours:
+        start(loop, close())
+
+
+def _seconds_for(size: int) -> float:
+    return min(CALL_SECONDS_MIN + size / _BYTES_PER_SECOND_MIN, _WHOLE_SECONDS_MAX)
+
+
+def _is_key(text: str) -> bool:
+    try:
+        check_key(text)
+    except InvalidInputError:
+        return False
+    return True
+
+
+def _reopened(location: str, writable: bool) -> RemoteStorage:
+    return RemoteStorage(location, writable=writable)

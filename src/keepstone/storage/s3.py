@@ -1,0 +1,301 @@
+"""Buckets that speak S3, through s3fs.
+
+Layer: storage. The only file that touches s3fs and botocore, which have no types. s3fs finds credentials, endpoint and
+region and signs; each request is one that is decided here: a GET without its HEAD, no listing where nothing is found,
+no retries by s3fs (five by default), by botocore (four) or by aiohttp (one, of PUT as well), since a conditional PUT
+that is sent again can fail because of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from keepstone.foundation.errors import UnsafeStorageError
+from keepstone.storage.base import ObjectInfo
+from keepstone.storage.bucket import (
+    CONNECT_SECONDS_MAX,
+    CONNECTIONS_MAX,
+    PART_BYTES,
+    PARTS_AT_ONCE,
+    READ_SECONDS_MAX,
+    SINGLE_BYTES_MAX,
+    Page,
+    cut,
+)
+from keepstone.storage.event_loop import RequestLoop
+from keepstone.storage.trouble import Kind, Trouble, chain, of_answer, of_silence
+
+PROTOCOLS: Final = ("s3", "s3a")
+_PART_TRIES_MAX: Final = 3
+
+
+class S3Bucket:
+    """One bucket of S3, or of a server that speaks it."""
+
+    def __init__(self, name: str, loop: RequestLoop) -> None:
+        import s3fs  # pyright: ignore[reportMissingTypeStubs]
+
+        self._name = name
+        self._files: Any = cast(Any, s3fs).S3FileSystem(**_settings(loop))
+        # An attribute of the class, not an argument; 1 is a single try.
+        self._files.retries = 1
+        self._client: Any = None
+
+    @property
+    def server(self) -> str:
+        """Where requests go, without credentials; empty while unknown."""
+        if self._client is None:
+            return ""
+        parts = urlsplit(str(self._client.meta.endpoint_url))
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname}{port}"
+
+    async def read(self, key: str) -> bytes:
+        """Return a whole object."""
+        return await self._get(key)
+
+    async def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end)."""
+        return cut(await self._get(key, Range=f"bytes={start}-{end - 1}"), start, end)
+
+    async def _get(self, key: str, **how: str) -> bytes:
+        answer = await self._ask("get_object", Key=key, **how)
+        body = answer["Body"]
+        try:
+            data: bytes = await body.read()
+        finally:
+            body.close()
+        if len(data) != answer.get("ContentLength", len(data)):
+            raise ConnectionError
+        return data
+
+    async def create(self, key: str, data: bytes) -> None:
+        """Create an object if there is none."""
+        await self._connect()
+        self._require_conditions()
+        if len(data) <= SINGLE_BYTES_MAX:
+            await self._ask("put_object", Key=key, Body=data, IfNoneMatch="*")
+        else:
+            await self._create_in_parts(key, data)
+
+    async def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite an object."""
+        await self._ask("put_object", Key=key, Body=data)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; there may be none."""
+        await self._ask("delete_object", Key=key)
+
+    async def size(self, key: str) -> int:
+        """Return an object's size in bytes."""
+        return int((await self._ask("head_object", Key=key))["ContentLength"])
+
+    async def page(self, prefix: str, after: str) -> Page:
+        """Return up to 1,000 objects whose name begins with `prefix`."""
+        how = {"ContinuationToken": after} if after else {}
+        answer = await self._ask("list_objects_v2", Prefix=prefix, **how)
+        found = [ObjectInfo(one["Key"], int(one["Size"])) for one in answer.get("Contents", ())]
+        return Page(found, answer["NextContinuationToken"] if answer.get("IsTruncated") else "")
+
+    async def close(self) -> None:
+        """Close its connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def trouble(self, error: Exception) -> Trouble:
+        """Tell what an exception means: by the answer, and where there was none, by whose exception it is."""
+        for one in chain(error):
+            answer: Any = getattr(one, "response", None)
+            if isinstance(answer, dict) and "ResponseMetadata" in answer:
+                meta = cast(dict[str, Any], answer)
+                status = int(meta["ResponseMetadata"].get("HTTPStatusCode", 0))
+                found = of_answer(status, str(meta.get("Error", {}).get("Code", "")))
+                return _wrong_region(found, meta) or found
+        if _is_without_credentials(error):
+            return Trouble(
+                Kind.NO_CREDENTIALS,
+                "no credentials were found",
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run `aws configure`",
+            )
+        if _is_silence(error):
+            return of_silence(error, self.server)
+        # Its text may quote a header, and so a key or a token.
+        return Trouble(
+            Kind.OTHER,
+            f"the request could not be made ({type(error).__name__})",
+            "check the settings of AWS: endpoint, region, keys without line ends",
+        )
+
+    # ---- within ----------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        if self._client is None:
+            self._client = await self._files.set_session()
+            _send_once(self._client)
+
+    async def _ask(self, operation: str, **parameters: object) -> Any:
+        await self._connect()
+        return await self._files._call_s3(operation, Bucket=self._name, **parameters)
+
+    def _require_conditions(self) -> None:
+        members = self._client.meta.service_model.operation_model("PutObject").input_shape.members
+        # s3fs drops what botocore does not know, without a word: a create would overwrite.
+        if "IfNoneMatch" not in members:
+            raise UnsafeStorageError(
+                "the installed botocore cannot create an object only if it is absent",
+                hint="upgrade it: pip install -U s3fs",
+            )
+
+    async def _create_in_parts(self, key: str, data: bytes) -> None:
+        upload: str = (await self._ask("create_multipart_upload", Key=key))["UploadId"]
+        try:
+            parts = await self._upload_parts(key, upload, memoryview(data))
+            # Some servers ignore the condition here; what is written in parts is named by its content.
+            await self._ask(
+                "complete_multipart_upload",
+                Key=key,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+                IfNoneMatch="*",
+            )
+        except BaseException:
+            # Parts of an upload that never ends are stored, and paid for, until somebody notices.
+            try:
+                await self._ask("abort_multipart_upload", Key=key, UploadId=upload)
+            except Exception:
+                pass
+            raise
+
+    async def _upload_parts(self, key: str, upload: str, data: memoryview) -> list[dict[str, object]]:
+        numbers = iter(range(1, -(-len(data) // PART_BYTES) + 1))
+        parts: list[dict[str, object]] = []
+
+        async def work() -> None:
+            for number in numbers:
+                piece = data[(number - 1) * PART_BYTES : number * PART_BYTES]
+                parts.append(
+                    {"PartNumber": number, "ETag": await self._upload_part(key, upload, number, piece)}
+                )
+
+        await _all([work() for _ in range(PARTS_AT_ONCE)])
+        return sorted(parts, key=lambda part: cast(int, part["PartNumber"]))
+
+    async def _upload_part(self, key: str, upload: str, number: int, piece: memoryview) -> str:
+        for tries in range(1, _PART_TRIES_MAX + 1):
+            try:
+                answer = await self._ask(
+                    "upload_part", Key=key, UploadId=upload, PartNumber=number, Body=bytes(piece)
+                )
+                return str(answer["ETag"])
+            except Exception as error:
+                # The same part again replaces what there may be of it; giving up costs the whole upload.
+                if tries == _PART_TRIES_MAX or self.trouble(error).kind is not Kind.BUSY:
+                    raise
+                await asyncio.sleep(random.random() * 0.2 * 4**tries)
+        raise AssertionError("unreachable")
+
+
+async def _all(works: list[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; the first that fails ends the others before it is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _settings(loop: RequestLoop) -> dict[str, Any]:
+    """Return the arguments of the file system: what fsspec's own configuration says, then what we need."""
+    from fsspec.config import conf  # pyright: ignore[reportMissingTypeStubs]
+
+    user: dict[str, Any] = {}
+    for protocol in PROTOCOLS:
+        user.update(conf.get(protocol, {}))
+    config = {
+        "connect_timeout": CONNECT_SECONDS_MAX,
+        "read_timeout": READ_SECONDS_MAX,
+        "max_pool_connections": CONNECTIONS_MAX,
+        **user.get("config_kwargs", {}),
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+    }
+    return {
+        **user,
+        "config_kwargs": config,
+        "asynchronous": True,
+        "loop": loop,
+        "cache_regions": False,
+        "skip_instance_cache": True,
+        "use_listings_cache": False,
+    }
+
+
+def _send_once(client: Any) -> None:
+    """Keep aiohttp from sending a request again when a kept connection turns out to be closed."""
+    http: Any = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    make: Any = getattr(http, "_get_session", None)
+    if make is None:
+        return
+
+    async def make_session(proxy: str | None) -> Any:
+        session = await make(proxy)
+        session._retry_connection = False
+        return session
+
+    http._get_session = make_session
+
+
+def _is_silence(error: Exception) -> bool:
+    """Whether there was no answer, or none that could be read to its end."""
+    import aiohttp
+    from botocore import exceptions  # pyright: ignore[reportMissingTypeStubs]
+
+    known = cast(Any, exceptions)
+    silent = (
+        aiohttp.ClientError,
+        ConnectionError,
+        TimeoutError,
+        known.HTTPClientError,
+        known.IncompleteReadError,
+        known.FlexibleChecksumError,
+        _parser_error(),
+    )
+    return any(isinstance(one, silent) for one in chain(error))
+
+
+def _parser_error() -> type[Exception]:
+    from botocore import parsers  # pyright: ignore[reportMissingTypeStubs]
+
+    return cast(Any, parsers).ResponseParserError
+
+
+def _is_without_credentials(error: Exception) -> bool:
+    from botocore import exceptions  # pyright: ignore[reportMissingTypeStubs]
+
+    known = cast(Any, exceptions)
+    missing = (
+        known.NoCredentialsError,
+        known.PartialCredentialsError,
+        known.CredentialRetrievalError,
+        known.TokenRetrievalError,
+        known.SSOError,
+    )
+    return any(isinstance(one, missing) for one in chain(error))
+
+
+def _wrong_region(found: Trouble, answer: dict[str, Any]) -> Trouble | None:
+    if found.kind is Kind.OTHER and answer.get("Error", {}).get("Code") in (
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "PermanentRedirect",
+        "301",
+    ):
+        return found._replace(hint="set AWS_DEFAULT_REGION to the bucket's region")
+    return None

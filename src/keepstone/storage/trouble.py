@@ -1,0 +1,178 @@
+"""What went wrong with a request: told apart by the answer's HTTP status, in one place for all clouds.
+
+Layer: storage. Never by the class or the text of an exception: file systems translate the same answer into different
+classes, and the text may hold credentials. Nothing of the text gets into our messages, or into their causes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from keepstone.foundation.errors import (
+    KeepstoneError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageBusyError,
+    StorageError,
+    StoragePermissionError,
+)
+
+_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BUSY: Final = frozenset((408, 409, 421, 425, 429, 499))
+_BUSY_CODES: Final = frozenset(
+    (
+        "BadDigest",
+        "IncompleteBody",
+        "InternalError",
+        "NoSuchUpload",
+        "OperationAborted",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "XAmzContentSHA256Mismatch",
+    )
+)
+"""Codes that mean "try again", whatever the status: S3 says some of them with 400, 404 or even 200."""
+_DENIED_CODES: Final = frozenset(
+    (
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "RequestExpired",
+    )
+)
+"""S3 says these with 400."""
+_EXPIRED: Final = frozenset(
+    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+)
+_EXISTS_CODES: Final = frozenset(("BlobAlreadyExists", "ConditionNotMet", "PreconditionFailed"))
+"""Azure says the first with 409."""
+_NO_BUCKET_CODES: Final = frozenset(("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"))
+
+
+class Kind(Enum):
+    """What a caller can do about it."""
+
+    ABSENT = auto()
+    NO_BUCKET = auto()
+    EXISTS = auto()
+    PAST_THE_END = auto()
+    DENIED = auto()
+    NO_CREDENTIALS = auto()
+    BUSY = auto()
+    """The same request may succeed a moment later; whether this one took effect is unknown."""
+    OTHER = auto()
+
+
+class AnswerError(Exception):
+    """An answer that is no success, where we ask without a library that has an exception for it."""
+
+    def __init__(self, status: int, code: str = "") -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.code = code
+
+
+class Trouble(NamedTuple):
+    """One failed request."""
+
+    kind: Kind
+    detail: str
+    """What the server says, as far as it may be shown."""
+    hint: str = ""
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what caused it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def of_answer(status: int, code: str = "") -> Trouble:
+    """Tell what an answer with this HTTP status and this code of the cloud's own means."""
+    code = code if _CODE.fullmatch(code) and code != str(status) else ""
+    detail = f"the server answers {status} {code}".rstrip()
+    if code in _NO_BUCKET_CODES:
+        return Trouble(Kind.NO_BUCKET, detail)
+    if code in _DENIED_CODES or status in (401, 403):
+        expired = code in _EXPIRED
+        return Trouble(
+            Kind.DENIED,
+            f"the credentials have expired ({code})" if expired else f"{detail}: access is denied",
+            "get new credentials, and try again" if expired else "",
+        )
+    if code in _EXISTS_CODES:
+        return Trouble(Kind.EXISTS, detail)
+    if code in _BUSY_CODES or status in _BUSY or status >= 500:
+        return Trouble(Kind.BUSY, detail)
+    if status in (404, 410):
+        return Trouble(Kind.ABSENT, detail)
+    if status == 412:
+        return Trouble(Kind.EXISTS, detail)
+    if status == 416:
+        return Trouble(Kind.PAST_THE_END, detail)
+    return Trouble(Kind.OTHER, detail)
+
+
+def of_silence(error: BaseException, server: str) -> Trouble:
+    """Tell why there was no whole answer: what the system says about it, and who was asked."""
+    place = f" from {server}" if server else ""
+    said = ""
+    for one in chain(error):
+        # Some libraries put all addresses that they tried into the text; the number alone is safe to show.
+        number = one.errno if isinstance(one, OSError) else None
+        if isinstance(number, int) and number > 0:
+            said = f": {os.strerror(number)}"
+        elif type(one).__name__ == "gaierror":
+            said = ": its name cannot be looked up"
+        elif type(one).__name__ in _CUT_SHORT:
+            return Trouble(Kind.BUSY, f"the answer{place} was cut short")
+    if not said and any(isinstance(one, TimeoutError) for one in chain(error)):
+        said = " in time"
+    return Trouble(
+        Kind.BUSY, f"no answer{place}{said}", "check the network, and the endpoint that is configured"
+    )
+
+
+_CUT_SHORT: Final = frozenset(("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"))
+
+
+def raised(trouble: Trouble, action: str, location: str, key: str) -> KeepstoneError:
+    """Return the error that says so."""
+    place = f"{location}/{key}"
+    doing = f"cannot {action} {place}"
+    match trouble.kind:
+        case Kind.ABSENT:
+            return ObjectNotFoundError(f"{location} has no object {key}", key=key)
+        case Kind.EXISTS:
+            return ObjectExistsError(f"{place} exists already", key=key)
+        case Kind.NO_BUCKET:
+            return StorageError(
+                f"{doing}: the bucket does not exist",
+                path=place,
+                hint=trouble.hint or "create it, or check its name, the endpoint and the region",
+            )
+        case Kind.DENIED:
+            return StoragePermissionError(
+                f"{doing}: {trouble.detail}",
+                path=place,
+                hint=trouble.hint or "check whose credentials are used, and what they may do in this bucket",
+            )
+        case Kind.NO_CREDENTIALS:
+            return StoragePermissionError(f"{doing}: {trouble.detail}", path=place, hint=trouble.hint)
+        case Kind.BUSY:
+            return StorageBusyError(
+                f"{doing}: {trouble.detail}", path=place, hint=trouble.hint or "try again a little later"
+            )
+        case _:
+            return StorageError(f"{doing}: {trouble.detail}", path=place, hint=trouble.hint)
