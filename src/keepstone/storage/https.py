@@ -15,6 +15,7 @@ from keepstone.storage.trouble import AnswerError, Kind, Trouble, of_answer, of_
 
 _PLAIN: Final = {"Accept-Encoding": "identity"}
 """What is compressed on the way has other ranges and another length."""
+_ERROR_BYTES_MAX: Final = 64 << 10
 
 
 class WebFolder:
@@ -62,6 +63,9 @@ class WebFolder:
             method, self._files.encode_url(self._root + key), allow_redirects=True, **own
         ) as answer:
             if answer.status not in (200, 206):
+                if (answer.content_length or 0) < _ERROR_BYTES_MAX:
+                    # Read to its end, or the connection cannot be used again.
+                    await answer.read()
                 raise AnswerError(answer.status)
             length: str | None = answer.headers.get("Content-Length")
             return answer.status, await answer.read(), int(length) if length else None

@@ -51,12 +51,14 @@ def probe(storage: Storage, *, threads: int = THREADS, rounds: int = ROUNDS) -> 
         StorageError: it does not answer.
     """
     prefix = f"{PROBE_PREFIX}{os.urandom(8).hex()}/"
+    _absent_is_absent(storage, f"{prefix}absent")
+    written = [f"{prefix}first"]
     try:
-        _absent_is_absent(storage, f"{prefix}absent")
-        _second_is_refused(storage, f"{prefix}first", prefix)
+        _second_is_refused(storage, written[0], prefix)
+        written += [_key(prefix, at) for at in range(rounds)]
         refused = _race(storage, prefix, threads, rounds)
     finally:
-        _clean_up(storage, prefix, rounds)
+        _clean_up(storage, written)
     return ProbeReport(location=storage.location, threads=threads, rounds=rounds, refused=1 + refused)
 
 
@@ -131,7 +133,7 @@ def _result(ask: Callable[[], list[bool]]) -> list[bool] | BaseException:
         return error
 
 
-def _clean_up(storage: Storage, prefix: str, rounds: int) -> None:
+def _clean_up(storage: Storage, written: list[str]) -> None:
     def remove(key: str) -> None:
         try:
             storage.delete(key)
@@ -140,7 +142,7 @@ def _clean_up(storage: Storage, prefix: str, rounds: int) -> None:
             pass
 
     with ThreadPoolExecutor(storage.reads_at_once) as pool:
-        list(pool.map(remove, [f"{prefix}first", *(_key(prefix, at) for at in range(rounds))]))
+        list(pool.map(remove, written))
 
 
 def _wins(storage: Storage, key: str, data: bytes) -> bool:
