@@ -1,4 +1,4 @@
-"""A small web server that keeps connections open: objects by path, ranges, `If-None-Match`; enough for S3's simplest calls."""
+"""A small web server that keeps connections: objects by path, ranges, `If-None-Match`; enough for simple calls of S3."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class PlainServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: PlainServer
-    _ERRORS: ClassVar = {404: b"<Error><Code>NoSuchKey</Code></Error>", 412: b"<Error><Code>PreconditionFailed</Code></Error>"}
+    _ERRORS: ClassVar = {
+        404: b"<Error><Code>NoSuchKey</Code></Error>",
+        412: b"<Error><Code>PreconditionFailed</Code></Error>",
+    }
 
     def setup(self) -> None:
         super().setup()
@@ -61,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = int(wanted[1]), int(wanted[2] or len(data) - 1) + 1
         return self._answer(206, data[start:end]) if start < len(data) else self._answer(416)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def do_PUT(self) -> None:
         path = self._begin()

@@ -39,7 +39,17 @@ def test_a_published_store_is_read(server: PlainServer, storage: Storage, knows_
     assert storage.read("log/1") == b"0123456789"
     assert storage.read("log/empty") == b""
     assert storage.size("log/1") == 10
-    for start, end in [(0, 10), (2, 5), (9, 10), (4, 4), (8, 99), (10, 12), (50, 60), (3, 2**62), (2**70, 2**71)]:
+    for start, end in [
+        (0, 10),
+        (2, 5),
+        (9, 10),
+        (4, 4),
+        (8, 99),
+        (10, 12),
+        (50, 60),
+        (3, 2**62),
+        (2**70, 2**71),
+    ]:
         assert storage.read_range("log/1", start, end) == b"0123456789"[start:end]
         assert storage.read_range("log/empty", start, end) == b""
     with pytest.raises(ObjectNotFoundError):

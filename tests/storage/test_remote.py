@@ -109,7 +109,9 @@ def test_what_fails_is_one_request_too(storage: RemoteStorage, proxy: Proxy) -> 
     assert proxy.counts(requests) == {"get": 1}
 
 
-@pytest.mark.parametrize("fault", [Fault.CUT, Fault.SLOW_DOWN, Fault.SERVER_ERROR, Fault.CONFLICT, Fault.TOO_MANY])
+@pytest.mark.parametrize(
+    "fault", [Fault.CUT, Fault.SLOW_DOWN, Fault.SERVER_ERROR, Fault.CONFLICT, Fault.TOO_MANY]
+)
 def test_no_library_tries_again_behind_our_back(storage: RemoteStorage, proxy: Proxy, fault: Fault) -> None:
     storage.write_new("log/1", b"x")
     for verb in (
@@ -212,7 +214,9 @@ def test_an_upload_that_fails_leaves_no_parts(storage: RemoteStorage, proxy: Pro
     assert bucket.sizes() == {}
 
 
-def test_a_list_of_2500_takes_three_requests(storage: RemoteStorage, proxy: Proxy, bucket: Bucket) -> None:
+def test_a_list_of_2500_takes_three_requests_and_goes_on_after_a_failure(
+    storage: RemoteStorage, proxy: Proxy, bucket: Bucket
+) -> None:
     from moto.s3.models import s3_backends
 
     keys = [f"packs/{n % 256:02x}/{n:05}" for n in range(2_500)]
@@ -225,6 +229,12 @@ def test_a_list_of_2500_takes_three_requests(storage: RemoteStorage, proxy: Prox
 
     assert proxy.counts(requests) == {"list": 3}
     assert found == [ObjectInfo(key, 2) for key in sorted(keys)]
+
+    proxy.fail(Fault.SLOW_DOWN, kind="list", nth=3, times=2)
+    patient = Retrying(storage, sleep=lambda _: None)
+    with proxy.counted() as requests:
+        assert list(patient.list("packs/")) == found
+    assert proxy.counts(requests) == {"list": 5}
     for key in keys:
         backend.delete_object(bucket.name, f"team/{key}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-
 import signal
 import subprocess
 import sys
@@ -27,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(code: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", dedent(code), *arguments], capture_output=True, text=True, check=check, timeout=60
+        [sys.executable, "-c", dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=60,
     )
 
 
@@ -101,7 +104,15 @@ def test_a_forked_child_has_connections_of_its_own_and_leaves_its_parents_alone(
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         done = run(FORKS, "s3://bucket")
 
-    keys = ["log/after-0", "log/after-1", "log/after-2", "log/after-3", "log/child-0", "log/child-2", "log/parent"]
+    keys = [
+        "log/after-0",
+        "log/after-1",
+        "log/after-2",
+        "log/after-3",
+        "log/child-0",
+        "log/child-2",
+        "log/parent",
+    ]
     assert done.stderr == ""
     assert sorted(path.removeprefix("/bucket/") for path in server.objects) == keys
 
@@ -137,7 +148,10 @@ def test_ctrl_c_ends_a_call_that_waits_and_the_storage_works_on(bucket: Bucket, 
     """
     rule = proxy.fail(Fault.HANG, kind="get")
     child = subprocess.Popen(
-        [sys.executable, "-c", dedent(code), bucket.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", dedent(code), bucket.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert rule.arrived.wait(60)
     sent = time.time()

@@ -25,6 +25,7 @@ from keepstone.storage.bucket import BEYOND_ANY_OBJECT, Bucket
 from keepstone.storage.bucket_url import BucketUrl
 from keepstone.storage.event_loop import RequestLoop, request_loop, run, start
 from keepstone.storage.keys import check_prefix, check_range
+from keepstone.storage.listing import Listing
 from keepstone.storage.trouble import Kind, Trouble, raised
 
 READS_AT_ONCE: Final = 16
@@ -106,29 +107,27 @@ class RemoteStorage:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, sorted by key; a request for each 1,000."""
-        return self._pages(check_prefix(prefix))
+        check_prefix(prefix)
+        last = ""
 
-    def _pages(self, prefix: str) -> Iterator[ObjectInfo]:
-        start_of_key, after, last = len(self._prefix), "", ""
-        while True:
+        def fetch(after: str) -> tuple[list[ObjectInfo], str]:
+            nonlocal last
             page = self._call(
-                lambda b, after=after: b.page(self._prefix + prefix, after), "list", prefix, CALL_SECONDS_MIN
+                lambda b: b.page(self._prefix + prefix, after), "list", prefix, CALL_SECONDS_MIN
             )
-            for name, size in page.objects:
-                key = name[start_of_key:]
-                if not _is_key(key):
-                    continue
-                if key <= last:
+            found = [ObjectInfo(name[len(self._prefix) :], size) for name, size in page.objects]
+            found = [info for info in found if _is_key(info.key)]
+            for info in found:
+                if info.key <= last:
                     raise StorageError(
-                        f"{self._location} lists {key} after {last}",
+                        f"{self._location} lists {info.key} after {last}",
                         path=self._location,
                         hint="this kind of bucket does not list in order, and cannot hold a store",
                     )
-                last = key
-                yield ObjectInfo(key, size)
-            after = page.next
-            if not after:
-                return
+                last = info.key
+            return found, page.next
+
+        return Listing(fetch)
 
     # ---- writing ---------------------------------------------------------------------------------
 

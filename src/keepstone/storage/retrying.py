@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from keepstone.foundation.errors import ObjectExistsError, ObjectNotFoundError, StorageBusyError
 from keepstone.foundation.format import PACK_PREFIX
 from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.listing import Listing
 
 TRIES_MAX: Final = 6
 SECONDS_MAX: Final = 120
@@ -131,8 +132,9 @@ class Retrying:
             try:
                 return next((info for info in found if info.key > last), None)
             except StorageBusyError:
-                # A generator that raised has ended: begin again, and pass over what was handed out.
-                found = self._storage.list(prefix)
+                if not isinstance(found, Listing):
+                    # It may be a generator, which is over now: begin again, and pass over what was handed out.
+                    found = self._storage.list(prefix)
                 raise
 
         while (info := self._patiently(following)) is not None:

@@ -262,12 +262,17 @@ def _is_silence(error: Exception) -> bool:
         aiohttp.ClientError,
         ConnectionError,
         TimeoutError,
-        known.HTTPClientError,
         known.IncompleteReadError,
         known.FlexibleChecksumError,
         _parser_error(),
     )
-    return any(isinstance(one, silent) for one in chain(error))
+    for one in chain(error):
+        # Itself, not one of its kinds, it only says that something else was raised: a header that cannot be sent.
+        if isinstance(one, known.HTTPClientError) and type(one) is not known.HTTPClientError:
+            return True
+        if isinstance(one, silent):
+            return True
+    return False
 
 
 def _parser_error() -> type[Exception]:
