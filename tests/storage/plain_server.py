@@ -1,4 +1,4 @@
-"""A small web server that keeps connections: objects by path, ranges, `If-None-Match`; enough for simple calls of S3."""
+"""A small web server that keeps connections: objects by path, ranges, `If-None-Match`; simple calls of S3 work."""
 
 from __future__ import annotations
 
