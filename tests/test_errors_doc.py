@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from tests.errors.buckets import BUCKETS
 from tests.errors.damage import DAMAGE
 from tests.errors.locks import LOCKS
 from tests.errors.medium import MEDIUM
@@ -50,7 +51,7 @@ def rows() -> Iterator[Row]:
             yield Row(cells[0], cells[1], cells[2].rstrip("|").strip())
 
 
-PROVOKED: Final = NAMES | PLACES | VALUES | WRONG_TYPES | DAMAGE | LOCKS | MEDIUM
+PROVOKED: Final = NAMES | PLACES | BUCKETS | VALUES | WRONG_TYPES | DAMAGE | LOCKS | MEDIUM
 ROWS: Final = list(rows())
 CHANGES_ON_PURPOSE: Final = {
     "a version that was removed",

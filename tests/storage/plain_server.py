@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 
 class PlainServer(ThreadingHTTPServer):
@@ -16,6 +15,7 @@ class PlainServer(ThreadingHTTPServer):
     daemon_threads = True
     knows_ranges = True
     says_absent = 404
+    says_code = "NoSuchKey"
     hangs_up_after = ""
     """The method whose next request takes effect, and then finds the connection closed instead of an answer."""
 
@@ -35,10 +35,6 @@ class PlainServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: PlainServer
-    _ERRORS: ClassVar = {
-        404: b"<Error><Code>NoSuchKey</Code></Error>",
-        412: b"<Error><Code>PreconditionFailed</Code></Error>",
-    }
 
     def setup(self) -> None:
         super().setup()
@@ -81,12 +77,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.headers.append(dict(self.headers.items()))
         return self.path
 
+    def _error(self, status: int) -> bytes:
+        code = "PreconditionFailed" if status == 412 else self.server.says_code
+        return f"<Error><Code>{code}</Code></Error>".encode() if status >= 400 else b""
+
     def _answer(self, status: int, data: bytes = b"") -> None:
         if self.server.hangs_up_after == self.command:
             self.server.hangs_up_after = ""
             self.close_connection = True
             return
-        data = data or (self._ERRORS.get(status, b"") if self.command != "HEAD" else b"")
+        data = data or (self._error(status) if self.command != "HEAD" else b"")
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

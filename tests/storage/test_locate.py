@@ -11,6 +11,7 @@ from keepstone.foundation.errors import InvalidInputError
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import locate
 from keepstone.storage.memory import MemoryStorage
+from keepstone.storage.retrying import Retrying
 
 
 @pytest.mark.parametrize(
@@ -55,22 +56,36 @@ def test_writable_is_passed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "location"),
     [
-        ("s3://bucket/team", "s3://bucket/team"),
-        ("gs://bucket", "gs://bucket"),
-        ("az://container/x", "az://container/x"),
-        ("https://user:pa/ss@host/x?token=abc#frag", "https://host/x"),
-        ("s3://KEY:SECRET@bucket/p", "s3://bucket/p"),
-        ("https://host?token=abc", "https://host"),
+        ("s3://bucket/team/", "s3://bucket/team"),
+        ("S3A://bucket", "s3://bucket"),
+        ("https://host/stores/team", "https://host/stores/team"),
+        ("http://localhost:8000", "http://localhost:8000"),
     ],
 )
-def test_remote_places_are_refused_without_showing_secrets(url: str, shown: str) -> None:
-    with pytest.raises(InvalidInputError, match="this release") as caught:
-        locate(url)
+def test_a_bucket_is_found_and_asked_patiently(url: str, location: str) -> None:
+    storage = locate(url)
 
-    assert str(caught.value).startswith(shown + " is remote")
-    assert "come next" in caught.value.hint
+    assert isinstance(storage, Retrying)
+    assert storage.location == location
+    assert storage.writable == (not url.startswith("http"))
+    assert not locate(url, writable=False).writable
+    assert storage.reads_at_once == 16
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"), [("gs://bucket/x", "gcsfs", "gcs"), ("az://bucket/x", "adlfs", "azure")]
+)
+def test_a_cloud_whose_package_is_missing_names_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, package: str, extra: str
+) -> None:
+    # None in its place is how Python marks a module that must not be found.
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(InvalidInputError, match=f"needs the package {package}") as caught:
+        locate(url)
+    assert caught.value.hint == f'pip install "keepstone[{extra}]"'
 
 
 @pytest.mark.parametrize(
@@ -80,6 +95,7 @@ def test_remote_places_are_refused_without_showing_secrets(url: str, shown: str)
         ("a\0b", "not a location"),
         (b"runs", "is a bytes"),
         ("ftp2://host/x", "no storage is known for ftp2://"),
+        ("r2://bucket/x", "no storage is known for r2://"),
         (Path("s3://bucket/x"), "one slash less"),
         ("file://host/x", "names a machine, 'host'"),
         ("file://runs", "names a machine, 'runs'"),

@@ -203,7 +203,7 @@ class StorageError(KeepstoneError, OSError):
 
 
 class StorageBusyError(StorageError):
-    """Another process holds what this one needs."""
+    """Another process holds what this one needs, or a server did not answer; it may work a little later."""
 
 
 class StoragePermissionError(StorageError, PermissionError):

@@ -117,7 +117,8 @@ def _settings(loop: RequestLoop) -> dict[str, Any]:
         user.update(conf.get(protocol, {}))
     return {
         **user,
-        "asynchronous": True,
+        # True would make it forget the loop, on which it closes its client when the process ends.
+        "asynchronous": False,
         "loop": loop,
         "skip_instance_cache": True,
         "use_listings_cache": False,

@@ -105,12 +105,19 @@ class BucketUrl(NamedTuple):
 
     def _installed(self) -> BucketUrl:
         package, extra = _PACKAGES["http" if self.is_web else self.scheme]
-        if importlib.util.find_spec(package) is None:
+        if not _is_installed(package):
             raise InvalidInputError(
                 f"{self.scheme}:// needs the package {package}, which is not installed",
                 hint=f'pip install "keepstone[{extra}]"' if extra else f"pip install {package}",
             )
         return self
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        return False
 
 
 _AWS: Final = (

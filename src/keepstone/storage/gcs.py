@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, cast
+import os
+from collections.abc import AsyncIterator
+from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
 from keepstone.storage.base import ObjectInfo
 from keepstone.storage.bucket import CONNECT_SECONDS_MAX, READ_SECONDS_MAX, Page, cut
 from keepstone.storage.event_loop import RequestLoop
 from keepstone.storage.trouble import AnswerError, Kind, Trouble, chain, of_answer, of_silence
+
+_PIECE_BYTES: Final = 1 << 20
+"""What is copied at once while an object is sent."""
 
 
 class GcsBucket:
@@ -99,11 +104,34 @@ class GcsBucket:
         return f"/download{self._objects}/{quote(key, safe='')}"
 
     async def _upload(self, key: str, data: bytes, condition: dict[str, str]) -> None:
-        asked = {"uploadType": "media", "name": key, "fields": "name", **condition}
-        await self._ask("POST", f"/upload{self._objects}", asked, data, **{"Content-Type": _BYTES})
+        # gcsfs ends its parts with the same mark each time, which the bytes of a user may hold.
+        mark = os.urandom(24).hex()
+        head = (
+            f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps({'name': key})}"
+            f"\r\n--{mark}\r\nContent-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{mark}--".encode()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield head
+            for start in range(0, len(data), _PIECE_BYTES):
+                yield data[start : start + _PIECE_BYTES]
+            yield tail
+
+        headers = {
+            "Content-Type": f'multipart/related; boundary="{mark}"',
+            "Content-Length": str(len(head) + len(data) + len(tail)),
+        }
+        asked = {"uploadType": "multipart", "fields": "name", **condition}
+        await self._ask("POST", f"/upload{self._objects}", asked, body(), **headers)
 
     async def _ask(
-        self, method: str, path: str, asked: dict[str, str], data: bytes | None = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        asked: dict[str, str],
+        body: AsyncIterator[bytes] | None = None,
+        **headers: str,
     ) -> bytes:
         from yarl import URL
 
@@ -117,16 +145,13 @@ class GcsBucket:
             URL(f"{self._files._location}{path}", encoded=True),
             params=self._files._get_params(asked),
             headers=signed,
-            data=data,
+            data=body,
             timeout=self._timeout,
         ) as answer:
-            body: bytes = await answer.read()
+            data: bytes = await answer.read()
             if answer.status not in (200, 204, 206):
-                raise AnswerError(answer.status, _reason(body))
-            return body
-
-
-_BYTES = "application/octet-stream"
+                raise AnswerError(answer.status, _reason(data))
+            return data
 
 
 def _reason(body: bytes) -> str:

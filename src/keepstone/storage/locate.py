@@ -1,6 +1,7 @@
 """From what a user writes to the storage that is meant.
 
-Layer: storage. The only file that names the backends; each is imported when it is first used.
+Layer: storage. The only file that names the backends; each is imported when it is first used. Which cloud's library
+serves the URL of a bucket stands in bucket_url.py.
 """
 
 from __future__ import annotations
