@@ -34,7 +34,10 @@ FACADE: Final = "__init__"
 
 KEYWORDS_ALLOWED: Final = {
     ("storage/calls.py", "uninterrupted"): "hands on whatever the wrapped system call takes",
-    ("storage/event_loop.py", "submit"): "hands on whatever the function takes, as the executor that it extends",
+    (
+        "storage/event_loop.py",
+        "submit",
+    ): "hands on whatever the function takes, as the executor that it extends",
     (
         "repository/collection.py",
         "update",
