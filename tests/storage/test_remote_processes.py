@@ -39,7 +39,9 @@ def write_and_read(storage: Retrying, key: str) -> bytes:
     return storage.read(key)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", *(pytest.param(m, marks=pytest.mark.long) for m in ("spawn", "forkserver"))]
+)
 def test_a_pool_of_processes_works_with_a_storage_in_use(bucket: Bucket, method: str) -> None:
     storage = Retrying(RemoteStorage(bucket.url))
     storage.write_new("log/parent", b"x")
