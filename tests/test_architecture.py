@@ -45,7 +45,7 @@ KEYWORDS_ALLOWED: Final = {
 }
 """Public functions that may take **kwargs, with the reason."""
 
-ENVIRONMENT_READERS: Final = ("cli/",)
+ENVIRONMENT_READERS: Final = ("cli/", "storage/places.py")
 """Only these read the environment."""
 
 CODE: Final = ("src", "tests", "benchmarks", "docs")

@@ -21,6 +21,7 @@ from keepstone.operations import bundle
 from keepstone.operations.pins import PinnedLock
 from keepstone.repository import leaves
 from keepstone.repository.identity import Identity
+from keepstone.repository.medium import ProbeRecord
 from keepstone.repository.refs import AliasRef, NameRef
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -74,6 +75,7 @@ STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
         Manifest,
         Part,
         PinnedLock,
+        ProbeRecord,
         bundle.BundleTable,
         bundle.BundledPack,
     )

@@ -20,7 +20,7 @@ from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import Kind, check_kind, read_name_ref
 from keepstone.repository.repository import ANY, Repository
 from keepstone.repository.version import Version
-from keepstone.storage.locate import locate
+from keepstone.storage.locate import is_bucket, locate
 
 if TYPE_CHECKING:
     # Each is imported when it is first asked for: most programs never do.
@@ -39,14 +39,27 @@ class Store(Upkeep):
     Use `keepstone.open`. Pickles as location and options, so it can be handed to worker processes.
     """
 
-    def __init__(self, location: str, *, create: bool = False, mode: Mode = "a") -> None:
+    def __init__(
+        self,
+        location: str,
+        *,
+        create: bool = False,
+        mode: Mode = "a",
+        offline: bool = False,
+        single_writer: bool = False,
+    ) -> None:
         if mode not in ("a", "r"):
             raise InvalidInputError(
                 f"unknown mode {mode!r}", hint="use 'a' to read and write, 'r' to read only"
             )
         storage = locate(location, writable=False if mode == "r" else None)
+        if offline and not is_bucket(storage.location):
+            offline = False
         self._mode: Mode = mode
-        self._repository: Repository | None = open_repository(storage, create=create, writable=mode == "a")
+        self._offline = offline
+        self._repository: Repository | None = open_repository(
+            storage, create=create, writable=mode == "a", offline=offline, single_writer=single_writer
+        )
         self._location = storage.location
 
     @property
@@ -76,7 +89,7 @@ class Store(Upkeep):
         return f"<Store {self._location}{'' if self._mode == 'a' else ', read-only'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self._location, self._mode))
+        return (_reopen, (self._location, self._mode, self._offline))
 
     def __enter__(self) -> Store:
         return self
@@ -327,19 +340,31 @@ class Store(Upkeep):
 
 
 def open(  # noqa: A001
-    location: str | os.PathLike[str], *, create: bool | None = None, mode: Mode = "a"
+    location: str | os.PathLike[str],
+    *,
+    create: bool | None = None,
+    mode: Mode = "a",
+    offline: bool = False,
+    single_writer: bool = False,
 ) -> Store:
     """Open the store at `location`, a folder or a URL; a new folder becomes a store unless `create=False`.
 
-    `mode="r"` only reads, and works where writing is not permitted.
+    A bucket becomes one only with `create=True`. `mode="r"` only reads, and works where writing is not permitted.
+    `offline` uses of a bucket store only what this machine has: what was read before, and what waits here to be
+    published. `single_writer` makes a store in a bucket that cannot tell two writers apart, for one at a time.
 
     Raises:
         StoreNotFoundError: there is none, and none was created.
         InvalidInputError: the folder holds something else, or is a file.
         UnsupportedFormatError: a newer release made it.
+        UnsafeStorageError: none was created, since the bucket would lose commits of writers that race.
     """
     check_kind_of(location, str | bytes | os.PathLike, "location", "a path or a URL")
-    return Store(os.fspath(location), create=mode == "a" if create is None else create, mode=mode)
+    place = os.fspath(location)
+    if create is None:
+        # A folder is made by whoever writes there; a bucket costs money, and a typo in it would be another.
+        create = mode == "a" and not is_bucket(place)
+    return Store(place, create=create, mode=mode, offline=offline, single_writer=single_writer)
 
 
 def locked(
@@ -360,5 +385,5 @@ def locked(
     return Locked(lock, store.location if isinstance(store, Store) else store)
 
 
-def _reopen(location: str, mode: Mode) -> Store:
-    return Store(location, create=False, mode=mode)
+def _reopen(location: str, mode: Mode, offline: bool = False) -> Store:
+    return Store(location, create=False, mode=mode, offline=offline)

@@ -257,12 +257,25 @@ class JournalFinished(Exception):
 
 
 def _open_folder(folder: Path, calls: Calls, opened: list[int]) -> int:
-    with contextlib.suppress(FileExistsError):
+    _make_folder(folder, calls, opened)
+    opened.append(descriptor := calls.open(str(folder), platform.OPEN_FOLDER))
+    return descriptor
+
+
+def _make_folder(folder: Path, calls: Calls, opened: list[int]) -> None:
+    try:
         calls.mkdir(str(folder))
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        if folder == folder.parent:
+            raise
+        # A bucket store's journals lie deep in the user's own folders, which may be new as well.
+        _make_folder(folder.parent, calls, opened)
+        with contextlib.suppress(FileExistsError):
+            calls.mkdir(str(folder))
     # Also where another process made it: that one may have died before it was durable, and with the folder goes
     # everything in it.
     opened.append(parent := calls.open(str(folder.parent), platform.OPEN_FOLDER))
     calls.fsync(parent)
     close_quietly(calls, opened.pop())
-    opened.append(descriptor := calls.open(str(folder), platform.OPEN_FOLDER))
-    return descriptor

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,18 +63,19 @@ class Spool:
         host: str,
         clock: Clock,
         calls: Calls,
-        writable: bool = True,
+        journal_bytes: int = JOURNAL_BYTES_TARGET,
     ) -> None:
         self.folder = folder
         self.clock = clock
-        self.writable = writable
         self.strangers: tuple[Stranger, ...] = ()
         self._store_id = store_id
         self._location = location
         self._host = host
         self._calls = calls
         self._tip: tuple[int, bytes] = (-1, bytes(32))
-        self.journal_bytes = JOURNAL_BYTES_TARGET
+        self.on_birth: Callable[[], None] = lambda: None
+        """Called whenever a journal of this process begins: what is in it is to be published some time."""
+        self.journal_bytes = journal_bytes
         """From this size on a journal is finished and sealed; tests make it small."""
         self._reset()
 
@@ -147,6 +148,7 @@ class Spool:
                     raise translated(error, "begin a journal in", str(self.folder)) from error
                 self._own = (*self._own, journal)
                 self._current = journal
+                self.on_birth()
                 return journal
             raise AssertionError("unreachable")
 

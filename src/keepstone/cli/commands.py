@@ -89,6 +89,7 @@ GROUPS: Final = (
             Command("stats", "how much is in the store, and what it takes", "stats"),
             Command("fsck", "check that everything is there and undamaged", "fsck"),
             Command("recover", "publish what killed programs left behind", "recover"),
+            Command("doctor", "can a store be kept there, and what stands in the way?", "doctor"),
         ),
     ),
     (

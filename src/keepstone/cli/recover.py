@@ -48,8 +48,10 @@ def _print(report: RecoverReport, console: Console) -> None:
             f"published {plural(report.entries, 'item')} from {plural(report.journals, 'journal')}"
             + (f"; {plural(report.swept, 'empty remainder')} removed" if report.swept else "")
         )
-    else:
+    elif not report.uploaded:
         console.out("nothing was left behind")
+    if report.uploaded:
+        console.out(f"published {plural(report.uploaded, 'item')} that had been uploaded before")
     if report.skipped:
         console.out(
             f"{plural(report.skipped, 'item')} torn by a loss of power, before they counted as on disk"

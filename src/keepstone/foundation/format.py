@@ -104,7 +104,9 @@ LOCK_BYTES_MAX: Final = 16 * 1024 * 1024
 
 READ_FEATURES: Final[frozenset[str]] = frozenset()
 """Features of `:features` without which a store would be misread; extended where one is built."""
-WRITE_FEATURES: Final[frozenset[str]] = frozenset()
+SINGLE_WRITER: Final = "single-writer"
+"""The medium cannot create-if-absent, so only one process at a time may write."""
+WRITE_FEATURES: Final[frozenset[str]] = frozenset((SINGLE_WRITER,))
 """Features of `:features` without which writing would do harm."""
 
 STORE_KEY: Final = "store.json"

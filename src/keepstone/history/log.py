@@ -66,6 +66,8 @@ class Log:
         self._mark = Mark()
         self._durable: tuple[int, bytes] = (-1, bytes(32))
         """Number and hash of the commit up to which the log is known to survive power loss."""
+        self.before_append: Callable[[], None] = lambda: None
+        """Called before every append; what it raises prevents it."""
         self._crowded = False
         """Others append too: look for their commits before claiming a slot."""
         self._unknown: dict[bytes, int] = {}
@@ -275,6 +277,7 @@ class Log:
                 path=self._storage.location,
                 hint="open a copy of it",
             )
+        self.before_append()
         with self._appending:
             return self._append(build, os.urandom(TXN_BYTES) if txn is None else txn)
 

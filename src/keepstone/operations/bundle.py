@@ -30,8 +30,9 @@ from keepstone.foundation.format import (
 )
 from keepstone.foundation.frame import HEADER_BYTES, decode_frame, encode_frame
 from keepstone.operations.closure import PackBlobs, blobs_of
-from keepstone.operations.copying import copy_closures, hash_of
+from keepstone.operations.copying import copy_closures
 from keepstone.operations.lock import Lock, format_lock, parse_lock, read_lock
+from keepstone.operations.orphans import hash_of
 from keepstone.repository.repository import Repository
 from keepstone.storage.calls import Calls
 from keepstone.storage.files import RangeFile, Write, path_text, write_file

@@ -7,24 +7,17 @@ of its pieces. Small ones are compressed together; what comes out depends on the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Protocol
 
-from blake3 import blake3
-
-from keepstone.blobs.blobstore import PackPlace
 from keepstone.blobs.compression import DICTIONARY_BLOB_BYTES_MAX
-from keepstone.blobs.footer import PackIndex
-from keepstone.blobs.pack import read_index_at_end
-from keepstone.foundation.digest import Digest, hash_threads
-from keepstone.foundation.errors import BlobNotFoundError, CorruptionError, ObjectNotFoundError
+from keepstone.foundation.digest import Digest
 from keepstone.foundation.format import PACK_PREFIX, Kind, Origin
-from keepstone.history.commit import PackName, PackRecord
 from keepstone.operations.closure import PackBlobs, contents, naming
 from keepstone.operations.lock import LockedName
+from keepstone.operations.orphans import has_its_bytes, orphans
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Staging
-from keepstone.storage.base import ReadsRanges
 
 _TOGETHER_BYTES: Final = 16 * 1024 * 1024
 """Small blobs that are compressed together, raw."""
@@ -110,7 +103,9 @@ def take_over_leftovers(
 ) -> None:
     """Use the packs that an interrupted copy of the same things wrote; their bytes are read and hashed first."""
     wanted: set[bytes] | None = None
-    for record, index in _leftovers(session):
+    for record, index in orphans(session, Origin.COPY):
+        if index.footer.sections:
+            continue
         if wanted is None:
             wanted = closure_digests(blobs, lines)
         held = {
@@ -118,33 +113,5 @@ def take_over_leftovers(
             for position, row in enumerate(index.rows)
             if row.kind != Kind.DICTIONARY
         }
-        place = PackPlace(record.name.key, 0, record.size, record.footer_size)
-        if held <= wanted and hash_of(session.storage, place) == record.name.digest:
+        if held <= wanted and has_its_bytes(session.storage, record):
             staging.take_over(record, held)
-
-
-def _leftovers(session: Session) -> Iterator[tuple[PackRecord, PackIndex]]:
-    state = session.log.state
-    for info in session.storage.list(PACK_PREFIX):
-        match = _PACK_KEY.fullmatch(info.key)
-        if match is None:
-            continue
-        name = PackName(int(match[1]), bytes.fromhex(match[2]))
-        usable = state.floor <= name.base <= state.length
-        if name in state.packs or name in state.dropped or not usable:
-            continue
-        try:
-            index, footer_bytes = read_index_at_end(session.storage, info.key, info.size)
-        except (CorruptionError, BlobNotFoundError, ObjectNotFoundError):
-            continue
-        if index.footer.origin == Origin.COPY and not index.footer.sections:
-            yield PackRecord(name, info.size, footer_bytes, 0, (), 0, int(Origin.COPY)), index
-
-
-def hash_of(storage: ReadsRanges, pack: PackPlace) -> bytes:
-    """Return BLAKE3 of a pack's bytes, read piece by piece."""
-    hasher = blake3(max_threads=hash_threads())
-    end = pack.offset + pack.size
-    for start in range(pack.offset, end, _READ_BYTES):
-        hasher.update(storage.read_range(pack.key, start, min(start + _READ_BYTES, end)))
-    return hasher.digest()

@@ -71,7 +71,7 @@ def _check(storage: Storage, read_data: bool, now_ns: int) -> tuple[FsckReport, 
     """Return what one pass found, and the number of the slot behind the last that it saw."""
     findings = Findings()
     store_id = _check_identity(storage, findings)
-    journals = open_journals(storage, findings)
+    journals = open_journals(storage, store_id, findings)
     log = check_log(storage, store_id, findings)
     check_journals(storage, journals, log, store_id, findings, read_data=read_data, now_ns=now_ns)
     packs = check_packs(storage, log, findings, read_data=read_data, now_ns=now_ns)

@@ -19,9 +19,11 @@ from keepstone.operations.fsck_log import LogCheck
 from keepstone.repository.sealing import DAMAGED_SUFFIX, SEALER_FILE
 from keepstone.storage import platform
 from keepstone.storage.base import Storage
-from keepstone.storage.calls import close_quietly
+from keepstone.storage.calls import Calls, close_quietly
 from keepstone.storage.draft import TEMPORARY_PREFIX
 from keepstone.storage.local import LocalStorage
+from keepstone.storage.locate import is_bucket
+from keepstone.storage.places import spool_folder
 
 FOLDER = "journals"
 
@@ -30,48 +32,61 @@ class JournalsCheck(NamedTuple):
     """The journals that can be read, open until this is let go of."""
 
     journals: tuple[JournalFile, ...]
+    where: str = FOLDER
+    """The folder, as findings name it."""
 
     def rows(self) -> list[tuple[str, Row]]:
         """Return (collection, newest row of each key) of all of them."""
         return [row for journal in self.journals for row in journal.all_rows()]
 
 
-def open_journals(storage: Storage, findings: Findings) -> JournalsCheck:
+def open_journals(storage: Storage, store_id: bytes | None, findings: Findings) -> JournalsCheck:
     """Index every journal and note what cannot be; to be called before the log is read.
 
     What leaves a journal is in the log before: read in this order nothing can be missed in between.
     """
-    if not isinstance(storage, LocalStorage):
+    if isinstance(storage, LocalStorage):
+        place = _Place(f"{storage.location}/{FOLDER}", FOLDER, storage.calls)
+    elif store_id is not None and is_bucket(storage.location):
+        # Only those of this machine can be seen from here.
+        folder = str(spool_folder(store_id.hex(), storage.location))
+        place = _Place(folder, folder, Calls())
+    else:
         return JournalsCheck(())
-    folder = f"{storage.location}/{FOLDER}"
     try:
-        names = sorted(entry.name for entry in storage.calls.scandir(folder))
+        names = sorted(entry.name for entry in place.calls.scandir(place.folder))
     except FileNotFoundError:
         return JournalsCheck(())
     except OSError as error:
-        findings.warn("I1", FOLDER, f"cannot be listed: {told(error)}")
+        findings.warn("I1", place.where, f"cannot be listed: {told(error)}")
         return JournalsCheck(())
     unborn = [name for name in names if name.startswith(TEMPORARY_PREFIX)]
     if unborn:
         findings.litter(
-            FOLDER, f"{len(unborn):,} unborn journals, which a crash left; `keepstone recover` removes them"
+            place.where,
+            f"{len(unborn):,} unborn journals, which a crash left; `keepstone recover` removes them",
         )
     for name in names:
         if name.endswith(DAMAGED_SUFFIX):
             findings.warn(
-                "I1", f"{FOLDER}/{name}", "was damaged and set aside; its sound items were published"
+                "I1", f"{place.where}/{name}", "was damaged and set aside; its sound items were published"
             )
     opened = (
-        _open(storage, name, findings) for name in names if not name.startswith(".") and name != SEALER_FILE
+        _open(place, name, findings) for name in names if not name.startswith(".") and name != SEALER_FILE
     )
-    return JournalsCheck(tuple(journal for journal in opened if journal is not None))
+    return JournalsCheck(tuple(journal for journal in opened if journal is not None), place.where)
 
 
-def _open(storage: LocalStorage, name: str, findings: Findings) -> JournalFile | None:
-    where = f"{FOLDER}/{name}"
-    calls = storage.calls
+class _Place(NamedTuple):
+    folder: str
+    where: str
+    calls: Calls
+
+
+def _open(place: _Place, name: str, findings: Findings) -> JournalFile | None:
+    where, calls = f"{place.where}/{name}", place.calls
     try:
-        descriptor = calls.open(f"{storage.location}/{where}", platform.OPEN_READ)
+        descriptor = calls.open(f"{place.folder}/{name}", platform.OPEN_READ)
     except FileNotFoundError:
         # Sealed since it was listed.
         return None
@@ -108,7 +123,7 @@ def check_journals(
 ) -> None:
     """Judge the journals by the state that they belong to."""
     for journal in journals.journals:
-        where = f"{FOLDER}/{journal.name}"
+        where = f"{journals.where}/{journal.name}"
         header = journal.header
         if store_id is not None and header.store_id != store_id:
             findings.warn("I1", where, "belongs to another store; it is left alone")

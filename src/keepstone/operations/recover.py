@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from keepstone.blobs.spool import Stranger
+from keepstone.operations.orphans import publish_orphans
 from keepstone.repository.repository import Repository
 from keepstone.storage.calls import preparing
+from keepstone.storage.locate import is_bucket
 
 _LOCK_WAIT_SECONDS = 30.0
 
@@ -29,6 +31,8 @@ class RecoverReport(NamedTuple):
     """Files among the journals that could not be used, and why."""
     swept: int
     """Unborn journals that a crash left, removed."""
+    uploaded: int = 0
+    """Entries of a bucket store that had been uploaded, from whatever machine, and were not published yet."""
 
 
 def recover(repository: Repository) -> RecoverReport:
@@ -41,6 +45,13 @@ def recover(repository: Repository) -> RecoverReport:
     with preparing():
         report = repository.sealer.seal(_LOCK_WAIT_SECONDS, beside=True)
     session.refresh()
+    uploaded = publish_orphans(session) if is_bucket(session.storage.location) else 0
     return RecoverReport(
-        report.journals, report.entries, report.skipped, report.damaged, session.spool.strangers, swept
+        report.journals,
+        report.entries,
+        report.skipped,
+        report.damaged,
+        session.spool.strangers,
+        swept,
+        uploaded,
     )

@@ -182,10 +182,12 @@ class Collection(MutableMapping[str, T], Generic[T]):
         return ticket
 
     def _settle(self, ticket: Ticket) -> None:
-        if self.durability == "disk":
-            self._session.spool.sync(ticket)
-        elif self.durability == "store":
+        if self.durability == "process":
+            return
+        if self.durability == "store" or not self._session.local.is_lasting:
             self.flush()
+        else:
+            self._session.spool.sync(ticket)
 
     def _put_published(self, key: str, value: T) -> None:
         # Too large for the journal, or made of parts: a commit of its own, with the entry in it.

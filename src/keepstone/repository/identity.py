@@ -56,8 +56,8 @@ def _check_of(identity: Identity) -> str:
     return str(Digest.of(msgspec.json.encode(facts, order="sorted")))
 
 
-def create_identity(storage: Storage, *, locks: str) -> Identity:
-    """Create a store on empty storage and return its identity; of two creators at once both get the winner's.
+def require_empty(storage: Storage) -> None:
+    """Return if a store may be made here.
 
     Raises:
         InvalidInputError: something else is there already.
@@ -68,6 +68,10 @@ def create_identity(storage: Storage, *, locks: str) -> Identity:
             f"{storage.location} is not empty and not a store: it holds {foreign!r}",
             hint="choose an empty or a new folder for the store",
         )
+
+
+def create_identity(storage: Storage, *, locks: str) -> Identity:
+    """Create a store on empty storage and return its identity; of two creators at once both get the winner's."""
     fresh = Identity(format=FORMAT_VERSION, store_id=os.urandom(16).hex(), locks=locks)
     fresh = msgspec.structs.replace(fresh, check=_check_of(fresh))
     text = msgspec.json.format(msgspec.json.encode(fresh), indent=2) + b"\n"

@@ -14,14 +14,16 @@ import weakref
 from typing import Any
 
 from keepstone.foundation.errors import KeepstoneError, StoragePermissionError, StoreNotFoundError
-from keepstone.repository.identity import Identity, create_identity, read_identity
+from keepstone.history.commit import RefChange
+from keepstone.repository.identity import Identity, create_identity, read_identity, require_empty
+from keepstone.repository.medium import examine
 from keepstone.repository.repository import Repository
 from keepstone.repository.sealer import Sealer
 from keepstone.repository.session import Session
 from keepstone.storage.base import Storage
 from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
-from keepstone.storage.locate import locate
+from keepstone.storage.locate import is_bucket, locate
 from keepstone.storage.platform import is_network_filesystem
 
 _GITIGNORE = b"*\n"
@@ -36,8 +38,8 @@ class _Held:
         self.holders = 0
 
 
-class _Holders(dict[tuple[str, bool], _Held]):
-    """By location and whether it is written to; a class of its own so that weak references to it can be made."""
+class _Holders(dict[tuple[str, bool, bool], _Held]):
+    """By location, whether it is written to, and whether offline; a class so that weak references to it can be made."""
 
 
 _held = _Holders()
@@ -45,21 +47,29 @@ _alive: weakref.WeakSet[Repository] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-def open_repository(storage: Storage, *, create: bool, writable: bool) -> Repository:
+def open_repository(
+    storage: Storage, *, create: bool, writable: bool, offline: bool = False, single_writer: bool = False
+) -> Repository:
     """Return this process's repository of the store on `storage`; give it back with `close_repository`.
 
     Raises:
         StoreNotFoundError: there is no store, and none is to be created.
         InvalidInputError: there is something else.
+        UnsafeStorageError: none was created, since the medium would lose commits.
     """
-    identity = _identify(storage, create=create and writable)
+    identity, examined = _identify(storage, create=create and writable, single_writer=single_writer)
     writable = writable and storage.writable
+    key = storage.location, writable, offline
     with _lock:
-        held = _held.get((storage.location, writable))
+        held = _held.get(key)
         if held is None or held.repository.session.identity != identity:
-            session = Session(storage, identity, writable=writable)
+            session = Session(
+                storage, identity, writable=writable, offline=offline, single_writer=single_writer
+            )
+            if examined is not None:
+                session.medium.record(examined)
             repository = Repository(session, Sealer(session))
-            held = _held[storage.location, writable] = _Held(repository)
+            held = _held[key] = _Held(repository)
             _alive.add(repository)
             _register_worker_exit()
         held.holders += 1
@@ -67,9 +77,10 @@ def open_repository(storage: Storage, *, create: bool, writable: bool) -> Reposi
         return held.repository
 
 
-def _identify(storage: Storage, *, create: bool) -> Identity:
+def _identify(storage: Storage, *, create: bool, single_writer: bool) -> tuple[Identity, RefChange | None]:
+    """Return what the store is; of one that is made in a bucket also what was found out about that."""
     try:
-        return read_identity(storage)
+        return read_identity(storage), None
     except StoreNotFoundError:
         if not create:
             raise
@@ -81,6 +92,8 @@ def _identify(storage: Storage, *, create: bool) -> Identity:
         )
     local = isinstance(storage, LocalStorage)
     locks = "none" if local and is_network_filesystem(storage.location) else "local"
+    require_empty(storage)
+    examined = examine(storage, single_writer=single_writer) if is_bucket(storage.location) else None
     # Opening is what was asked for: it may be repeated, whatever stands already.
     with preparing():
         identity = create_identity(storage, locks=locks)
@@ -89,13 +102,13 @@ def _identify(storage: Storage, *, create: bool) -> Identity:
         with contextlib.suppress(KeepstoneError):
             storage.write_hint(".gitignore", _GITIGNORE)
             storage.write_hint("CACHEDIR.TAG", _CACHEDIR_TAG)
-    return identity
+    return identity, examined
 
 
-def reopen_repository(location: str, writable: bool) -> Repository:
+def reopen_repository(location: str, writable: bool, offline: bool = False) -> Repository:
     """Return the repository at a location, for what was pickled; it is held until the process ends."""
     storage = locate(location, writable=None if writable else False)
-    return open_repository(storage, create=False, writable=writable)
+    return open_repository(storage, create=False, writable=writable, offline=offline)
 
 
 def close_repository(repository: Repository) -> None:

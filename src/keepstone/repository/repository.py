@@ -52,7 +52,8 @@ class Repository:
     def __reduce__(self) -> tuple[Any, ...]:
         from keepstone.repository.opening import reopen_repository
 
-        return (reopen_repository, (self.session.storage.location, self.session.writable))
+        session = self.session
+        return (reopen_repository, (session.storage.location, session.writable, session.offline))
 
     # ---- saving ------------------------------------------------------------------------------------------------------
 

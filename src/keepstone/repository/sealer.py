@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Final
 
 from keepstone.foundation.bell import Bell
-from keepstone.foundation.errors import KeepstoneError, StorageBusyError
+from keepstone.foundation.errors import KeepstoneError, StorageBusyError, StorageError
 from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
 from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
 from keepstone.repository.session import Session
 from keepstone.storage.calls import preparing
 
 UNSEALED_JOURNALS_MAX: Final = 4
-IDLE_SECONDS: Final = 60.0
+FOLD_RETRY_SECONDS_MAX: Final = 60.0
 CLOSE_BYTES_MIN: Final = 1024 * 1024
 """A smaller journal is left as it is when its store is closed: the next one that opens the store reads it."""
 CLOSE_JOURNALS_MIN: Final = 8
@@ -49,6 +49,9 @@ class Sealer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        if session.local.is_published and not session.offline:
+            # Others see nothing of a journal: it does not wait for company.
+            session.spool.on_birth = self.start
         self._reset()
 
     def _reset(self) -> None:
@@ -93,7 +96,8 @@ class Sealer:
 
     def _run(self) -> None:
         me = threading.current_thread()
-        idle_until = time.monotonic() + IDLE_SECONDS
+        idle_seconds = self._session.local.publish_seconds
+        idle_until = time.monotonic() + idle_seconds
         while self._thread is me:
             woken = self._wake.wait(max(0.0, min(idle_until, self._fold_due) - time.monotonic()))
             if self._closing or self._thread is not me:
@@ -104,7 +108,7 @@ class Sealer:
                 if is_idle and not woken:
                     self._session.spool.finish()
                 if is_idle or woken:
-                    idle_until = time.monotonic() + IDLE_SECONDS
+                    idle_until = time.monotonic() + idle_seconds
                     self.seal(0.0)
                 self._fold_in_background(is_idle=is_idle)
             except Exception as error:
@@ -149,7 +153,7 @@ class Sealer:
             self._fold_retry_seconds = FOLD_RETRY_SECONDS
         elif not self._wake.is_ringing:
             self._fold_due = time.monotonic() + self._fold_retry_seconds
-            self._fold_retry_seconds = min(2 * self._fold_retry_seconds, IDLE_SECONDS)
+            self._fold_retry_seconds = min(2 * self._fold_retry_seconds, FOLD_RETRY_SECONDS_MAX)
 
     def _fold(self, stop: Callable[[], bool]) -> bool:
         """Return whether the catalog has all that is published."""
@@ -178,8 +182,18 @@ class Sealer:
             StorageError: it could not be; what was acknowledged is still in the journal. It never says `landed`: a
                 commit of some of it may stand, and flushing again does the rest.
         """
+        self._require_online()
         with preparing():
             self._flush()
+
+    def _require_online(self) -> None:
+        spool = self._session.spool
+        if self._session.offline and spool.own_names():
+            raise StorageError(
+                f"{self._session.storage.location} was opened offline: what was set waits in {spool.folder}",
+                path=str(spool.folder),
+                hint="nothing is lost: open it online on this machine, which publishes it",
+            )
 
     def _flush(self) -> None:
         session = self._session
@@ -222,10 +236,7 @@ class Sealer:
                 thread.join()
             if not session.writable:
                 return
-            # What cannot stay in a journal, or is too much to be left there, is published.
-            left_bytes_max = CLOSE_BYTES_MIN if session.keeps_journals else 1
-            journals = len(session.spool.journals())
-            if session.spool.own_bytes() >= left_bytes_max or journals >= CLOSE_JOURNALS_MIN:
+            if self._is_worth_publishing():
                 self.flush()
             else:
                 session.spool.sync_all()
@@ -235,3 +246,14 @@ class Sealer:
         finally:
             session.spool.let_go()
             self._closing = False
+
+    def _is_worth_publishing(self) -> bool:
+        """Whether what lies in journals cannot stay there when the store is closed, or is too much for it."""
+        spool = self._session.spool
+        journals = len(spool.journals())
+        if self._session.offline:
+            return False
+        if self._session.local.is_published:
+            # Also what others left: the one who opens the store next may sit at another machine.
+            return journals > 0
+        return spool.own_bytes() >= CLOSE_BYTES_MIN or journals >= CLOSE_JOURNALS_MIN

@@ -16,14 +16,14 @@ from typing import Final, NamedTuple
 from keepstone.blobs.adopting import Adopted, release
 from keepstone.blobs.held import open_locked
 from keepstone.blobs.journal import Row
-from keepstone.blobs.pack import PackBuilder
+from keepstone.blobs.pack import Pack, PackBuilder
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.format import JOURNAL_BYTES_TARGET, Origin
+from keepstone.foundation.format import INLINE_BYTES_MAX, JOURNAL_BYTES_TARGET, Origin
 from keepstone.history.commit import Draft, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.repository.refs import read_name_ref
 from keepstone.repository.session import Session
-from keepstone.repository.staging import packs_holding, write_pack
+from keepstone.repository.staging import packs_holding, record_of, write_pack
 from keepstone.storage import platform
 from keepstone.storage.calls import close_quietly, translated
 
@@ -116,13 +116,14 @@ def _seal(session: Session, batch: list[Adopted]) -> SealReport:
     entries = commits = 0
     if fresh:
         base = state.length
-        packs, needs, unsound = _write_packs(session, fresh, base)
-        entries = sum(pack.entries for pack in packs)
+        written = _write_packs(session, fresh, base)
+        unsound = written.unsound
         ids = tuple(a.journal.header.journal_id for a in fresh)
         commit = session.log.append(
-            lambda now: _draft(session, now, packs, needs, fresh),
+            lambda now: _draft(session, now, written, base, fresh),
             txn=bytes(Digest.of(b"".join(sorted(ids)))[:16]),
         )
+        entries = sum(pack.entries for pack in (*written.packs, *filter(None, (written.inline,))))
         commits = 1 if commit else 0
     damaged = {u.journal.path.name for u in unsound if u.covered}
     # Whoever made the commit may have died before it was durable, and power loss may keep what is removed now.
@@ -143,6 +144,8 @@ def _fits(session: Session, adopted: Adopted) -> bool:
     header = adopted.journal.header
     if header.tip > session.log.state.number and header.tip > session.log.refresh().number:
         return False
+    if header.tip == session.log.state.number:
+        return session.log.state.hash == header.tip_hash
     return header.tip < 0 or session.log.commit_at(header.tip).hash == header.tip_hash
 
 
@@ -169,9 +172,25 @@ def _set_aside(session: Session, adopted: Adopted) -> None:
         raise translated(error, "set aside the damaged journal", str(adopted.path)) from error
 
 
-def _write_packs(
-    session: Session, batch: Sequence[Adopted], base: int
-) -> tuple[list[PackRecord], set[Digest], list[_Unsound]]:
+class _Written(NamedTuple):
+    """What became of some journals."""
+
+    packs: list[PackRecord]
+    """Objects of their own, written."""
+    inline: Pack | None
+    """A small one that goes into the commit: one object fewer to create, where each takes a request."""
+    externals: set[Digest]
+    """Values that were published before."""
+    unsound: list[_Unsound]
+
+    @property
+    def collections(self) -> set[str]:
+        """The collections that have entries in it."""
+        inline = () if self.inline is None else self.inline.collections
+        return {*inline, *(name for pack in self.packs for name in pack.collections)}
+
+
+def _write_packs(session: Session, batch: Sequence[Adopted], base: int) -> _Written:
     packs: list[PackRecord] = []
     externals: set[Digest] = set()
     unsound: list[_Unsound] = []
@@ -193,46 +212,51 @@ def _write_packs(
                 externals.add(row.digest)
             rows.append((collection, row))
             if raw_bytes >= JOURNAL_BYTES_TARGET:
-                packs.append(_write_pack(session, blobs, rows, base))
+                packs.append(write_pack(session, _pack_of(blobs, rows), base))
                 blobs, rows, raw_bytes = [], [], 0
         if skipped:
             unsound.append(_Unsound(adopted, skipped, covered))
+    inline: Pack | None = None
     if rows:
-        packs.append(_write_pack(session, blobs, rows, base))
-    return packs, externals, unsound
+        last = _pack_of(blobs, rows)
+        if session.local.is_published and not packs and len(last.data) <= INLINE_BYTES_MAX:
+            inline = last
+        else:
+            packs.append(write_pack(session, last, base))
+    return _Written(packs, inline, externals, unsound)
 
 
-def _write_pack(
-    session: Session, blobs: list[tuple[Digest, bytes]], rows: list[tuple[str, Row]], base: int
-) -> PackRecord:
+def _pack_of(blobs: list[tuple[Digest, bytes]], rows: list[tuple[str, Row]]) -> Pack:
     builder = PackBuilder(Origin.JOURNAL)
     builder.add_many(blobs)
     for collection, row in rows:
         builder.add_entry(collection, row.entry)
-    return write_pack(session, builder.finish(), base)
+    return builder.finish()
 
 
 def _draft(
-    session: Session, state: State, packs: list[PackRecord], externals: set[Digest], batch: Sequence[Adopted]
+    session: Session, state: State, written: _Written, base: int, batch: Sequence[Adopted]
 ) -> Draft | None:
     ids = tuple(adopted.journal.header.journal_id for adopted in batch)
     if all(journal in state.sealed for journal in ids):
         return None
     session.entries.advance(state)
     return Draft(
-        add=tuple(packs),
-        needs=tuple(sorted(packs_holding(session, externals))),
-        refs=_begun_again(session, state, packs, batch),
+        add=tuple(written.packs),
+        inline=None if written.inline is None else record_of(written.inline, base),
+        inline_bytes=b"" if written.inline is None else written.inline.data,
+        needs=tuple(sorted(packs_holding(session, written.externals))),
+        refs=_begun_again(session, state, written.collections, batch),
         seals=ids,
     )
 
 
 def _begun_again(
-    session: Session, state: State, packs: list[PackRecord], batch: Sequence[Adopted]
+    session: Session, state: State, collections: set[str], batch: Sequence[Adopted]
 ) -> tuple[RefChange, ...]:
     """Return what lists collections again that were removed while somebody who did not know yet set items in them."""
     changes: list[RefChange] = []
-    for name in sorted({name for pack in packs for name in pack.collections}):
+    for name in sorted(collections):
         old = state.refs.get(name)
         ref = None if old is None else read_name_ref(old, name)
         if ref is None or ref.kind != "collection" or ref.number:

@@ -7,8 +7,6 @@ the child leaves the parent's journal to the parent and begins afresh.
 from __future__ import annotations
 
 import math
-import os
-import re
 import threading
 import time
 import weakref
@@ -34,13 +32,13 @@ from keepstone.history.commit import PackName
 from keepstone.history.log import Log
 from keepstone.history.state import State
 from keepstone.objects.manifest import Manifest, decode_manifest
-from keepstone.repository.catalog import Catalog
 from keepstone.repository.entries import Entries
 from keepstone.repository.identity import Identity
+from keepstone.repository.local_side import local_side
+from keepstone.repository.medium import Medium
 from keepstone.repository.rows import EntryRow
 from keepstone.storage.base import Storage
-from keepstone.storage.calls import Calls
-from keepstone.storage.local import LocalStorage
+from keepstone.storage.places import host_name
 
 STALE_SECONDS_MAX: Final = 1.0
 """A value that is found is at most this much older than what a neighbour saved; a miss always looks."""
@@ -50,25 +48,37 @@ RETRIES_MAX: Final = 64
 class Session:
     """One store in this process; safe to use from many threads."""
 
-    def __init__(self, storage: Storage, identity: Identity, *, writable: bool) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        identity: Identity,
+        *,
+        writable: bool,
+        offline: bool = False,
+        single_writer: bool = False,
+    ) -> None:
         self.storage = storage
         self.identity = identity
         self.writable = writable and storage.writable
+        self.offline = offline
         self.clock = Clock()
-        self.calls = storage.calls if isinstance(storage, LocalStorage) else Calls()
+        self.local = local_side(storage, identity, writable=self.writable)
+        self.calls = self.local.calls
         self._scratch: weakref.finalize[..., Session] | None = None
-        folder = self._journal_folder()
         self.spool = Spool(
-            folder,
+            self.local.journals or self._scratch_folder(),
             store_id=identity.id_bytes,
             location=storage.location,
-            host=_host(),
+            host=host_name(),
             clock=self.clock,
             calls=self.calls,
+            journal_bytes=self.local.journal_bytes,
         )
         self.log = Log(storage, store_id=identity.id_bytes, writer=self.spool.writer)
+        self.medium = Medium(storage, self.log, single_writer=single_writer)
+        self.log.before_append = self.medium.vouch
         self.blobs = BlobStore(storage)
-        self.entries = Entries(self.blobs, self._make_catalog(), self._hash_at)
+        self.entries = Entries(self.blobs, self.local.catalog, self._hash_at)
         self.damaged_packs: set[PackName] = set()
         """Packs that could not be read; left as they are."""
         self._refresh_lock = threading.Lock()
@@ -78,31 +88,13 @@ class Session:
         self.entries.advance(self.log.open())
         self.refresh()
 
-    def _journal_folder(self) -> Path:
-        if isinstance(self.storage, LocalStorage):
-            return Path(self.storage.location) / "journals"
+    def _scratch_folder(self) -> Path:
         import shutil
         import tempfile
 
         scratch = tempfile.mkdtemp(prefix="keepstone-")
         self._scratch = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         return Path(scratch) / "journals"
-
-    @property
-    def keeps_journals(self) -> bool:
-        """Whether a journal is still there when the session is closed; not where the store is in memory."""
-        return self._scratch is None
-
-    def _make_catalog(self) -> Catalog | None:
-        if not isinstance(self.storage, LocalStorage) or not self.writable or self.identity.locks != "local":
-            return None
-        root = Path(self.storage.location)
-        try:
-            owner = self.calls.lstat(str(root / "store.json"))
-        except OSError:
-            # It only makes things fast.
-            return None
-        return Catalog(root / "cache", (owner.st_dev, owner.st_ino))
 
     def _hash_at(self, number: int) -> bytes | None:
         if number < 0:
@@ -370,8 +362,3 @@ def stream_pieces(
             hint="run `keepstone fsck`",
         )
     yield last
-
-
-def _host() -> str:
-    name = os.uname().nodename if hasattr(os, "uname") else "host"
-    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:40] or "host"

@@ -19,6 +19,9 @@ _LOST_SLASH: Final = re.compile(r"(s3|gs|gcs|az|abfs|https?|memory|file):/[^/]")
 """What `pathlib.Path` makes of a URL."""
 
 
+_BUCKETS: Final = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+
+
 def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> Storage:
     """Return the storage at `place`: a folder (`~` is expanded) or a URL.
 
@@ -92,16 +95,24 @@ def _open_memory(scheme: str, rest: str, writable: bool | None) -> Storage:
 
 
 def _open_remote(scheme: str, rest: str, writable: bool | None) -> Storage:
+    from keepstone.storage.create_guard import CreateGuard
     from keepstone.storage.remote import RemoteStorage
     from keepstone.storage.retrying import Retrying
 
-    return Retrying(RemoteStorage(f"{scheme}://{rest}", writable=writable))
+    # What is tried again may meet itself: the guard stands below, where each call is one request.
+    return Retrying(CreateGuard(RemoteStorage(f"{scheme}://{rest}", writable=writable)))
 
 
 def without_credentials(place: str) -> str:
     """Return a place as it may be shown and kept: of a URL neither user, password, query nor fragment."""
     match = _SCHEME.fullmatch(place)
     return _without_credentials(match[1].lower(), match[2]) if match else place
+
+
+def is_bucket(location: str) -> bool:
+    """Whether a location is in a bucket: elsewhere, for everybody, and without locks."""
+    match = _SCHEME.fullmatch(location)
+    return match is not None and match[1].lower() in _BUCKETS
 
 
 def is_url(place: str) -> bool:
@@ -121,7 +132,7 @@ _BACKENDS: Final[dict[str, Callable[[str, str, bool | None], Storage]]] = {
     "file": _open_file_url,
     "memory": _open_memory,
     **dict.fromkeys(
-        ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "https", "http"),
+        (*_BUCKETS, "https", "http"),
         _open_remote,
     ),
 }

@@ -34,6 +34,8 @@ _NETWORK_TYPES: Final = frozenset(
         "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "webdav", "wekafs",
     )
 )
+_FLEETING_TYPES: Final = frozenset(("overlay", "aufs", "tmpfs", "ramfs", "rootfs", "devtmpfs", "zram"))
+"""What is written there is gone with the power, or with the container."""
 _LOCAL_FUSE_TYPES: Final = frozenset(
     (
         "fuseblk", "fuse.bindfs", "fuse.encfs", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.mergerfs",
@@ -170,14 +172,33 @@ def is_network_filesystem(path: str) -> bool:
     try:
         if IS_MACOS:
             return network_in_mount_listing(_mount_listing_macos(), place)
-        with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-            return network_in_mountinfo(file.read(), place)
+        return network_in_mountinfo(_mountinfo(), place)
     except OSError:
         return True
 
 
+def is_fleeting_filesystem(path: str) -> bool:
+    """Whether `path` lies in memory or in a container's own layer, so that syncing says little. Linux only."""
+    if IS_MACOS:
+        return False
+    try:
+        return _type_in_mountinfo(_mountinfo(), os.path.realpath(nearest_existing(path))) in _FLEETING_TYPES
+    except OSError:
+        return True
+
+
+def _mountinfo() -> str:
+    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
 def network_in_mountinfo(mountinfo: str, path: str) -> bool:
     """Whether `path` lies on a network file system according to the text of Linux's /proc/self/mountinfo."""
+    kind = _type_in_mountinfo(mountinfo, path)
+    return not kind or _is_network_type(kind)
+
+
+def _type_in_mountinfo(mountinfo: str, path: str) -> str:
     best, kind = -1, ""
     for line in mountinfo.splitlines():
         before, dash, after = line.partition(" - ")
@@ -188,7 +209,7 @@ def network_in_mountinfo(mountinfo: str, path: str) -> bool:
         # Of several mounts on one folder the last one is visible.
         if _lies_in(path, mount) and len(mount) >= best:
             best, kind = len(mount), after.split(" ", 1)[0]
-    return not kind or _is_network_type(kind)
+    return kind
 
 
 def network_in_mount_listing(listing: str, path: str) -> bool:

@@ -16,6 +16,7 @@ from keepstone.foundation.errors import ObjectExistsError, ObjectNotFoundError, 
 from keepstone.foundation.format import PACK_PREFIX
 from keepstone.storage.base import ObjectInfo, Storage
 from keepstone.storage.listing import Listing
+from keepstone.storage.wrapper import StorageWrapper
 
 TRIES_MAX: Final = 6
 SECONDS_MAX: Final = 120
@@ -28,7 +29,7 @@ COMPARED_BYTES_MAX: Final = 1 << 20
 _T = TypeVar("_T")
 
 
-class Retrying:
+class Retrying(StorageWrapper):
     """A storage, patiently: at most six tries, with waits that grow threefold and are spread by chance.
 
     `sleep`, `draw` (a number in [0, 1)) and `now` (seconds) are injected by tests.
@@ -42,43 +43,25 @@ class Retrying:
         draw: Callable[[], float] = random.random,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._sleep = sleep
         self._draw = draw
         self._now = now
 
-    def __repr__(self) -> str:
-        return f"Retrying({self._storage!r})"
-
     def __reduce__(self) -> tuple[object, ...]:
-        return (Retrying, (self._storage,))
-
-    @property
-    def location(self) -> str:
-        """Where the storage is."""
-        return self._storage.location
-
-    @property
-    def writable(self) -> bool:
-        """Whether writing may succeed at all."""
-        return self._storage.writable
-
-    @property
-    def reads_at_once(self) -> int:
-        """How many reads in parallel pay."""
-        return self._storage.reads_at_once
+        return (Retrying, (self.inner,))
 
     def read(self, key: str) -> bytes:
         """Return the whole object."""
-        return self._patiently(lambda: self._storage.read(key))
+        return self._patiently(lambda: self.inner.read(key))
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes [start, end) of an object; shorter where the object ends before `end`."""
-        return self._patiently(lambda: self._storage.read_range(key, start, end))
+        return self._patiently(lambda: self.inner.read_range(key, start, end))
 
     def size(self, key: str) -> int:
         """Return the object's size in bytes."""
-        return self._patiently(lambda: self._storage.size(key))
+        return self._patiently(lambda: self.inner.size(key))
 
     def write_new(self, key: str, data: bytes) -> None:
         """Create an object, whole or not at all, only if the key is free; durable on return.
@@ -92,7 +75,7 @@ class Retrying:
         def attempt() -> None:
             nonlocal unknown
             try:
-                self._storage.write_new(key, data)
+                self.inner.write_new(key, data)
             except StorageBusyError:
                 unknown = True
                 raise
@@ -113,16 +96,16 @@ class Retrying:
 
     def write_hint(self, key: str, data: bytes) -> None:
         """Create or replace an object."""
-        self._patiently(lambda: self._storage.write_hint(key, data))
+        self._patiently(lambda: self.inner.write_hint(key, data))
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
-        self._patiently(lambda: self._storage.delete(key))
+        self._patiently(lambda: self.inner.delete(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, sorted by key."""
         # Asked for at once, so that a wrong prefix is refused at the call.
-        return self._listed(prefix, self._storage.list(prefix))
+        return self._listed(prefix, self.inner.list(prefix))
 
     def _listed(self, prefix: str, found: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
         last = ""
@@ -134,7 +117,7 @@ class Retrying:
             except StorageBusyError:
                 if not isinstance(found, Listing):
                     # It may be a generator, which is over now: begin again, and pass over what was handed out.
-                    found = self._storage.list(prefix)
+                    found = self.inner.list(prefix)
                 raise
 
         while (info := self._patiently(following)) is not None:
@@ -143,11 +126,7 @@ class Retrying:
 
     def settle(self, prefix: str) -> None:
         """Make durable what is already visible below `prefix`."""
-        self._patiently(lambda: self._storage.settle(prefix))
-
-    def close(self) -> None:
-        """Let go of what is kept open."""
-        self._storage.close()
+        self._patiently(lambda: self.inner.settle(prefix))
 
     def _patiently(self, attempt: Callable[[], _T]) -> _T:
         began = self._now()

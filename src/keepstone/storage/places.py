@@ -1,0 +1,89 @@
+"""Where this machine keeps what belongs to a bucket store: its journals, and what only makes reading fast.
+
+Layer: storage. The one file below the command line that reads the environment: a journal that one program writes must
+be found by all others of the same user, however they were started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from keepstone.foundation.digest import Digest
+from keepstone.storage import platform
+
+SPOOL_VARIABLE: Final = "KEEPSTONE_SPOOL"
+CACHE_VARIABLE: Final = "KEEPSTONE_CACHE"
+_MACHINE_ID: Final = "/etc/machine-id"
+
+
+def spool_folder(store_id: str, location: str) -> Path:
+    """Return the folder for this machine's journals of a store that is elsewhere.
+
+    They are data, not a cache: below `$KEEPSTONE_SPOOL`, else in the user's state folder. Each machine has a folder of
+    its own, since homes are shared and locks do not reach across.
+    """
+    return _below(SPOOL_VARIABLE, _state_folder()) / _named(store_id, location) / host_id()
+
+
+def cache_folder(store_id: str, location: str) -> Path:
+    """Return the folder for what may be deleted at any time: below `$KEEPSTONE_CACHE`, else in the user's cache."""
+    return _below(CACHE_VARIABLE, _cache_folder()) / _named(store_id, location)
+
+
+def is_lasting(folder: Path) -> bool:
+    """Whether what is synced to a local disk there survives the end of this machine's power, and of a container."""
+    return not platform.is_network_filesystem(str(folder)) and not platform.is_fleeting_filesystem(
+        str(folder)
+    )
+
+
+def location_id(location: str) -> str:
+    """Return 16 hex digits that stand for a location in file and ref names."""
+    return Digest.of(location.encode("utf-8", "surrogateescape")).hex()[:16]
+
+
+def host_name() -> str:
+    """Return this machine's name, as it may stand in a file name."""
+    name = os.uname().nodename if hasattr(os, "uname") else "host"
+    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:40] or "host"
+
+
+def host_id() -> str:
+    """Return what tells this machine from others that share the user's folders."""
+    try:
+        with open(_MACHINE_ID, "rb") as file:
+            machine = file.read(256).strip()
+    except OSError:
+        machine = b""
+    # Containers made from one image share the id, but not the name.
+    return f"{host_name()}-{Digest.of(machine).hex()[:8]}"
+
+
+def _named(store_id: str, location: str) -> str:
+    return f"{store_id}-{location_id(location)}"
+
+
+def _below(variable: str, default: Path) -> Path:
+    given = os.environ.get(variable, "")
+    return Path(given).expanduser().absolute() if given else default
+
+
+def _state_folder() -> Path:
+    if platform.IS_MACOS:
+        return Path("~/Library/Application Support/keepstone").expanduser()
+    return _xdg("XDG_STATE_HOME", "~/.local/state")
+
+
+def _cache_folder() -> Path:
+    if platform.IS_MACOS:
+        return Path("~/Library/Caches/keepstone").expanduser()
+    return _xdg("XDG_CACHE_HOME", "~/.cache")
+
+
+def _xdg(variable: str, default: str) -> Path:
+    given = os.environ.get(variable, "")
+    # The specification says that a relative path is to be ignored.
+    return (Path(given) if os.path.isabs(given) else Path(default).expanduser()) / "keepstone"

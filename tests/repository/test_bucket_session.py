@@ -1,0 +1,271 @@
+"""Stores in buckets: what one machine keeps until it is published, and what others see when."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.servers.bucket import Bucket
+from tests.servers.faults import Fault, Rule
+from tests.servers.proxy import Proxy
+
+import keepstone
+from keepstone.foundation.format import Origin
+from keepstone.operations.orphans import orphans
+from keepstone.storage.probe import probe
+
+Machine = Callable[[str], None]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Go on as the machine of that name: what it keeps is in folders of its own."""
+
+    def go_on(name: str) -> None:
+        monkeypatch.setenv("KEEPSTONE_SPOOL", str(tmp_path / name / "state"))
+        monkeypatch.setenv("KEEPSTONE_CACHE", str(tmp_path / name / "cache"))
+
+    # Tests may run in a container, whose own disk does not last.
+    monkeypatch.setattr("keepstone.repository.local_side.is_lasting", lambda folder: True)
+    # The whole probe, of 160 races, has tests of its own.
+    monkeypatch.setattr("keepstone.storage.probe.probe", functools.partial(probe, threads=2, rounds=1))
+    go_on("here")
+    return go_on
+
+
+@pytest.fixture
+def url(bucket: Bucket, machine: Machine) -> str:
+    """A store in a bucket."""
+    keepstone.open(f"{bucket.url}/team", create=True).close()
+    return f"{bucket.url}/team"
+
+
+def kinds(proxy: Proxy) -> Counter[str]:
+    """Return the requests since the last look, by kind."""
+    found = Counter(request.kind for request in proxy.seen)
+    proxy.seen.clear()
+    return found
+
+
+KILLED = """\
+import os, signal, sys, keepstone
+from unittest import mock
+with mock.patch("keepstone.repository.local_side.is_lasting", lambda folder: True):
+    store = keepstone.open(sys.argv[1])
+answers = store.collection("answers", durability="disk")
+for key in sys.argv[2:]:
+    answers[key] = key.upper()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+UPLOADS = """\
+import os, signal, sys, keepstone
+store = keepstone.open(sys.argv[1])
+answers = store.collection("answers", durability="process")
+for number in range(300):
+    answers[f"q{number}"] = os.urandom(1_500).hex()
+store.flush()
+"""
+
+
+def run_python(program: str, *arguments: str) -> subprocess.Popen[str]:
+    """Run a program of this machine."""
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def put_and_die(url: str, *keys: str) -> None:
+    """Let a process of this machine set items, and be killed before it could publish them."""
+    process = run_python(KILLED, url, *keys)
+    _, told = process.communicate()
+    assert process.returncode == -signal.SIGKILL, told
+
+
+def test_what_one_machine_saves_another_loads(url: str, machine: Machine) -> None:
+    with keepstone.open(url) as store:
+        store.save("models/email", {"weights": [1, 2]}, aliases=["prod"])
+        store.save("large", os.urandom(3_000_000))
+        store.collection("answers")["q1"] = "yes"
+    machine("there")
+    with keepstone.open(url, mode="r") as store:
+        assert store.load("models/email@prod") == {"weights": [1, 2]}
+        assert len(store.load("large")) == 3_000_000
+        assert dict(store.collection("answers")) == {"q1": "yes"}
+        assert store.fsck(read_data=True).ok
+
+
+def test_a_bucket_becomes_a_store_only_when_that_is_asked_for(bucket: Bucket, machine: Machine) -> None:
+    with pytest.raises(keepstone.StoreNotFoundError, match="no store at s3://"):
+        keepstone.open(bucket.url)
+    assert bucket.sizes() == {}
+
+
+def test_what_waits_here_is_seen_here_at_once_and_there_when_it_is_published(
+    url: str, machine: Machine
+) -> None:
+    put_and_die(url, "a", "b")
+    with keepstone.open(url, mode="r") as store:
+        assert dict(store.collection("answers")) == {"a": "A", "b": "B"}
+    machine("there")
+    with keepstone.open(url, mode="r") as store:
+        assert dict(store.collection("answers")) == {}
+    machine("here")
+    keepstone.open(url).close()
+    machine("there")
+    with keepstone.open(url, mode="r") as store:
+        assert dict(store.collection("answers")) == {"a": "A", "b": "B"}
+
+
+def test_items_are_published_after_a_while_without_being_asked(
+    url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.repository.local_side.PUBLISH_SECONDS", 0.05)
+    with keepstone.open(url) as store:
+        store.collection("answers")["a"] = 1
+        machine("there")
+        end = time.monotonic() + 20
+        with keepstone.open(url, mode="r") as reader:
+            while "a" not in reader.collection("answers"):
+                assert time.monotonic() < end, "not published"
+                time.sleep(0.05)
+
+
+def test_a_full_journal_is_published_at_once(
+    url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.repository.local_side.PUBLISH_BYTES", 100_000)
+    with keepstone.open(url) as store:
+        answers = store.collection("answers", durability="process")
+        for number in range(300):
+            answers[f"q{number}"] = os.urandom(600).hex()
+        machine("there")
+        end = time.monotonic() + 20
+        with keepstone.open(url, mode="r") as reader:
+            while "q0" not in reader.collection("answers"):
+                assert time.monotonic() < end, "not published"
+                time.sleep(0.05)
+
+
+def test_without_a_disk_that_lasts_an_item_waits_until_it_is_published(
+    url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.repository.local_side.is_lasting", lambda folder: False)
+    with keepstone.open(url) as store:
+        store.collection("answers", durability="disk")["a"] = 1
+        store.collection("answers", durability="process")["b"] = 2
+        machine("there")
+        with keepstone.open(url, mode="r") as reader:
+            assert reader.collection("answers")["a"] == 1
+
+
+def test_what_could_not_be_published_is_still_here(
+    bucket: Bucket, proxy: Proxy, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.storage.retrying.TRIES_MAX", 1)
+    monkeypatch.setattr("keepstone.history.slots.WAIT_SECONDS_MAX", 0.0)
+    url = f"{bucket.url}/team"
+    store = keepstone.open(url, create=True)
+    store.collection("answers")["a"] = 1
+    proxy.rules.append(Rule(Fault.CUT, times=None))
+    with pytest.raises(keepstone.StorageError):
+        store.close()
+    proxy.rules.clear()
+    with keepstone.open(url) as store:
+        assert store.collection("answers")["a"] == 1
+    machine("there")
+    with keepstone.open(url, mode="r") as store:
+        assert store.collection("answers")["a"] == 1
+
+
+def test_what_was_uploaded_and_never_published_is_recovered_from_another_machine(
+    url: str, proxy: Proxy, machine: Machine
+) -> None:
+    # The first makes the collection, and is offered twice.
+    commit = Rule(Fault.HANG, kind="put", key="/log/", nth=3)
+    proxy.rules.append(commit)
+    process = run_python(UPLOADS, url)
+    assert commit.arrived.wait(60)
+    process.kill()
+    process.communicate()
+    proxy.rules.clear()
+    # The machine is lost, with its journals.
+    machine("there")
+    with keepstone.open(url) as other:
+        assert len(other.collection("answers")) == 0
+        found = list(orphans(other.repository.session, Origin.JOURNAL))
+        assert [orphan.record.entries for orphan in found] == [300]
+        assert other.recover().uploaded == 300
+        assert len(other.collection("answers")) == 300
+        assert other.recover().uploaded == 0
+        assert other.fsck(read_data=True).ok
+    # It was not lost after all: what it publishes now says the same.
+    machine("here")
+    with keepstone.open(url) as store:
+        store.recover()
+        assert len(store.collection("answers")) == 300
+        assert store.fsck().ok
+
+
+# ---- media that lose commits ---------------------------------------------------------------------------------------
+
+
+def test_a_medium_that_overwrites_gets_no_store(bucket: Bucket, proxy: Proxy, machine: Machine) -> None:
+    proxy.drops_condition = True
+    with pytest.raises(keepstone.UnsafeStorageError, match="overwrites"):
+        keepstone.open(f"{bucket.url}/team", create=True)
+    assert bucket.sizes() == {}
+
+
+def test_a_medium_that_overwrites_can_be_used_by_one_writer(
+    bucket: Bucket, proxy: Proxy, machine: Machine
+) -> None:
+    proxy.drops_condition = True
+    url = f"{bucket.url}/team"
+    with keepstone.open(url, create=True, single_writer=True) as store:
+        store.save("a", 1)
+    with keepstone.open(url) as store:
+        store.save("a", 2)
+        store.collection("items")["b"] = 3
+    with keepstone.open(url, mode="r") as store:
+        assert (store.load("a@v1"), store.load("a"), dict(store.collection("items"))) == (1, 2, {"b": 3})
+        assert store.fsck().ok
+
+
+def test_a_way_that_drops_the_condition_later_is_noticed_by_the_first_commit(url: str, proxy: Proxy) -> None:
+    proxy.drops_condition = True
+    with keepstone.open(url) as store:
+        with pytest.raises(keepstone.UnsafeStorageError, match="overwrites") as caught:
+            store.save("a", 1)
+        assert caught.value.landed
+        with pytest.raises(keepstone.UnsafeStorageError):
+            store.save("b", 1)
+    proxy.drops_condition = False
+    with keepstone.open(url) as store:
+        assert store.names() == ["a"]
+        assert store.fsck().ok
+
+
+def test_a_copy_in_another_bucket_is_probed_before_it_is_written_and_not_when_it_is_read(
+    bucket: Bucket, url: str, proxy: Proxy
+) -> None:
+    client = bucket.client()
+    for key in bucket.sizes("team/"):
+        source = {"Bucket": bucket.name, "Key": key}
+        client.copy_object(Bucket=bucket.name, Key=key.replace("team/", "copy/"), CopySource=source)
+    with keepstone.open(f"{bucket.url}/copy") as store:
+        assert store.names() == []
+        assert kinds(proxy)["put"] == 0
+        store.save("a", 1)
+        assert kinds(proxy)["put"] > 2
+        store.save("a", 2)
+        assert kinds(proxy)["put"] == 1
+    with keepstone.open(f"{bucket.url}/copy") as store:
+        store.save("a", 3)
+        assert kinds(proxy)["put"] == 2, "the commit, and the same offered once more"
