@@ -42,7 +42,7 @@ def test_folders_and_memory_pass(tmp_path) -> None:  # type: ignore[no-untyped-d
 
 @on_servers("s3rver")
 def test_a_server_that_ignores_the_condition_is_refused(bucket: Bucket) -> None:
-    with pytest.raises(UnsafeStorageError, match="overwritten") as caught:
+    with pytest.raises(UnsafeStorageError, match="overwrit") as caught:
         probe(locate(bucket.url))
 
     assert "single_writer" in caught.value.hint
@@ -52,7 +52,7 @@ def test_a_server_that_ignores_the_condition_is_refused(bucket: Bucket) -> None:
 def test_a_proxy_that_drops_the_condition_is_refused(bucket: Bucket, proxy: Proxy) -> None:
     proxy.drops_condition = True
 
-    with pytest.raises(UnsafeStorageError, match="overwritten"):
+    with pytest.raises(UnsafeStorageError, match="overwrit"):
         probe(locate(bucket.url))
     assert bucket.sizes() == {}
 

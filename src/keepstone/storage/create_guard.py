@@ -22,7 +22,10 @@ from keepstone.storage.wrapper import StorageWrapper
 
 _OFFERED_BYTES_MAX: Final = 1024 * 1024
 """Only small objects are created under a condition everywhere, and cost little to offer twice."""
-_HINT: Final = "use a server that heeds If-None-Match, or a way to it that does not drop the header"
+_HINT: Final = (
+    "use a server that heeds If-None-Match, and a way to it that keeps the header; `single_writer=True` makes a new "
+    "store there for one program at a time"
+)
 
 
 class CreateGuard(StorageWrapper):

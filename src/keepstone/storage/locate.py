@@ -109,9 +109,13 @@ def without_credentials(place: str) -> str:
     return _without_credentials(match[1].lower(), match[2]) if match else place
 
 
-def is_bucket(location: str) -> bool:
+def is_bucket(location: str | os.PathLike[str]) -> bool:
     """Whether a location is in a bucket: elsewhere, for everybody, and without locks."""
-    match = _SCHEME.fullmatch(location)
+    text = os.fspath(location)
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        # `locate` says what is wrong with it.
+        return False
+    match = _SCHEME.fullmatch(text)
     return match is not None and match[1].lower() in _BUCKETS
 
 
