@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from blake3 import blake3
 
@@ -16,6 +18,7 @@ from keepstone.blobs.footer import PackIndex
 from keepstone.blobs.pack import read_index
 from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, quick_raw, read_header, read_raw
 from keepstone.blobs.recipe import Piece, decode_recipe
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
@@ -26,6 +29,11 @@ from keepstone.foundation.errors import (
 from keepstone.foundation.format import Kind
 from keepstone.foundation.frame import NO_DICTIONARY
 from keepstone.storage.base import ReadsRanges
+
+if TYPE_CHECKING:
+    from keepstone.blobs.read_ahead import ReadAhead
+
+T = TypeVar("T")
 
 INDEX_BYTES_MAX: Final = 96 * 1024 * 1024
 """Footers kept in memory, by their encoded size [bytes]."""
@@ -56,10 +64,17 @@ class Place(NamedTuple):
 
 
 class BlobStore:
-    """Blobs in packs on one storage; safe to use from many threads."""
+    """Blobs in packs on one storage; safe to use from many threads.
 
-    def __init__(self, storage: ReadsRanges, *, index_bytes_max: int = INDEX_BYTES_MAX) -> None:
+    Where `reads_at_once` is more than 1 a read is taken to wait, and what goes through `each` or `ahead` is read ahead.
+    """
+
+    def __init__(
+        self, storage: ReadsRanges, *, reads_at_once: int = 1, index_bytes_max: int = INDEX_BYTES_MAX
+    ) -> None:
         self._storage = storage
+        self._reads_at_once = reads_at_once
+        self._aheads: tuple[ReadAhead[Any], ...] = ()
         self._index_bytes_max = index_bytes_max
         self._decompressor = Decompressor()
         self._lock = threading.Lock()
@@ -70,6 +85,81 @@ class BlobStore:
         """In a forked child: renew what a thread of the parent may have held."""
         self._lock = threading.Lock()
         self._decompressor = Decompressor()
+        # Their threads are the parent's.
+        self._aheads = ()
+
+    # ---- reading ahead -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def each(self, items: Iterable[T], spans_of: Callable[[T], Iterable[Span]]) -> Generator[Iterator[T]]:
+        """Give `items` in order; what `spans_of` says that each is read from is read ahead, merged and in parallel.
+
+        Only where that saves waiting: then `items` are drawn some way ahead of what is handed out.
+        """
+        if self._reads_at_once == 1:
+            yield iter(items)
+            return
+        with self._reading(items, spans_of, keep=True) as ahead:
+            yield ahead.each()
+
+    @contextmanager
+    def ahead(self, items: Iterable[T], spans_of: Callable[[T], Iterable[Span]]) -> Generator[None]:
+        """While this lasts, what `items` are read from is read ahead: for who reads them in that order elsewhere."""
+        if self._reads_at_once == 1:
+            yield
+            return
+        with self._reading(items, spans_of, keep=False) as ahead:
+            ahead.pump()
+            yield
+
+    @contextmanager
+    def _reading(
+        self, items: Iterable[T], spans_of: Callable[[T], Iterable[Span]], *, keep: bool
+    ) -> Generator[ReadAhead[T]]:
+        from keepstone.blobs.read_ahead import ReadAhead
+
+        def unplanned(item: T) -> Iterator[Span]:
+            for span in spans_of(item):
+                # A reader within a reader: what the one has planned already is not fetched twice.
+                if not any(other.plans(span) for other in self._aheads if other is not ahead):
+                    yield span
+
+        ahead = ReadAhead(self._storage, items, unplanned, reads_at_once=self._reads_at_once, keep=keep)
+        with self._lock:
+            self._aheads = (*self._aheads, ahead)
+        try:
+            yield ahead
+        finally:
+            ahead.close()
+            with self._lock:
+                self._aheads = tuple(other for other in self._aheads if other is not ahead)
+
+    def footer_spans(self, pack: PackPlace) -> list[Span]:
+        """Return what reading a pack's index takes; nothing where it is in memory."""
+        if (pack.key, pack.offset) in self._indexes:
+            return []
+        end = pack.offset + pack.size
+        return [Span(pack.key, end - pack.footer_size, end)]
+
+    def spans(self, place: Place | None) -> list[Span]:
+        """Return what reading one stored blob takes; nothing where its place is not known."""
+        if place is None:
+            return []
+        start = place.pack.offset + place.offset
+        return [Span(place.pack.key, start, start + PACK_FRAME_HEADER_BYTES + place.stored_size)]
+
+    def recipe_spans(self, place: Place | None) -> list[Span]:
+        """Return what finding out the pieces of a large blob takes; nothing where it is not large."""
+        return self.spans(place) if place is not None and is_recipe(place) else []
+
+    def _read_range(self, key: str, start: int, end: int) -> bytes:
+        for ahead in self._aheads:
+            data = ahead.take(Span(key, start, end))
+            if data is not None:
+                return data
+        return self._storage.read_range(key, start, end)
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
 
     def index(self, pack: PackPlace) -> PackIndex:
         """Return a pack's index, from memory if it was read before.
@@ -86,7 +176,7 @@ class BlobStore:
                 return kept[0]
         end = pack.offset + pack.size
         try:
-            tail = self._storage.read_range(pack.key, end - pack.footer_size, end)
+            tail = self._read_range(pack.key, end - pack.footer_size, end)
         except ObjectNotFoundError as error:
             raise _gone(pack, "its footer") from error
         index = read_index(tail, where=pack.key)
@@ -130,9 +220,7 @@ class BlobStore:
         pack = place.pack
         start = pack.offset + place.offset
         try:
-            data = self._storage.read_range(
-                pack.key, start, start + PACK_FRAME_HEADER_BYTES + place.stored_size
-            )
+            data = self._read_range(pack.key, start, start + PACK_FRAME_HEADER_BYTES + place.stored_size)
         except ObjectNotFoundError as error:
             raise _gone(pack, f"blob {digest}") from error
         # The quick way first: the digest proves more than any check. Only what is not right is looked at closely.
@@ -159,7 +247,7 @@ class BlobStore:
         start = place.pack.offset + place.offset
         end = start + PACK_FRAME_HEADER_BYTES + place.stored_size
         try:
-            data = self._storage.read_range(place.pack.key, start, end)
+            data = self._read_range(place.pack.key, start, end)
         except ObjectNotFoundError as error:
             raise _gone(place.pack, f"blob {digest}") from error
         return self._decode(place, data)

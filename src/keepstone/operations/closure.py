@@ -17,6 +17,7 @@ from blake3 import blake3
 from keepstone.blobs.blobstore import INDEX_BYTES_MAX, BlobStore, PackPlace, Place, is_recipe
 from keepstone.blobs.footer import PackIndex, positions_in
 from keepstone.blobs.recipe import Piece, check_size, check_total
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.errors import (
     ArtifactNotFoundError,
@@ -73,12 +74,14 @@ class PackBlobs:
         packs: Sequence[PackPlace],
         where: str,
         again: Callable[[], Sequence[PackPlace] | None] = lambda: None,
+        *,
+        reads_at_once: int = 1,
     ) -> None:
         """`where` names them in messages; `again` returns them as they are now, None where nothing has changed."""
         self.where = where
         self._packs = packs
         self._again = again
-        self._blobs = BlobStore(storage)
+        self._blobs = BlobStore(storage, reads_at_once=reads_at_once)
         self._unreadable: dict[PackPlace, KeepstoneError] = {}
         self._kept = sum(pack.footer_size for pack in packs) <= INDEX_BYTES_MAX
         """Whether footers stay in memory, so that it pays to make tables of them."""
@@ -108,20 +111,21 @@ class PackBlobs:
         """
         rest = set(wanted)
         found: dict[Digest, Place] = {}
-        for pack in self._packs:
-            if not rest:
-                break
-            index = self.index(pack)
-            if index is None:
-                continue
-            for digest, position in self._positions(index, rest):
-                found[digest] = self._blobs.place(pack, position)
-            rest -= found.keys()
+        with self._blobs.each(self._packs, self._footer_spans) as packs:
+            for pack in packs if rest else ():
+                index = self.index(pack)
+                if index is None:
+                    continue
+                for digest, position in self._positions(index, rest):
+                    found[digest] = self._blobs.place(pack, position)
+                rest -= found.keys()
+                if not rest:
+                    break
         if not rest:
             return found
-        packs = self._again()
-        if packs is not None:
-            self._packs = packs
+        renewed = self._again()
+        if renewed is not None:
+            self._packs = renewed
             return found | self.locate(rest)
         for error in self._unreadable.values():
             raise copy.copy(error)
@@ -133,6 +137,28 @@ class PackBlobs:
             found = ((digest, index.find(digest)) for digest in wanted)
             return [(digest, position) for digest, position in found if position is not None]
         return [(Digest(d), position) for d, position in positions_in(index.footer.digests, wanted)]
+
+    def _footer_spans(self, pack: PackPlace) -> list[Span]:
+        return [] if pack in self._unreadable else self._blobs.footer_spans(pack)
+
+    @contextmanager
+    def reading(self, wanted: Iterable[Content]) -> Generator[Iterator[Content]]:
+        """Give `wanted` again, in order; what `stored` takes of each is read ahead, where that saves waiting."""
+        with (
+            # The recipes first, since they say what else there is to read.
+            self._blobs.each(wanted, lambda content: self._blobs.recipe_spans(content.place)) as known,
+            self._blobs.each(known, self._stored_spans) as read,
+        ):
+            yield read
+
+    def _stored_spans(self, content: Content) -> Iterator[Span]:
+        pieces = self.pieces(content)
+        yield from self._blobs.spans(content.place)
+        if pieces:
+            places = self.locate(piece.digest for piece in pieces)
+            for piece in pieces:
+                yield from self._blobs.spans(places[piece.digest])
+            yield from self._blobs.spans(content.place)
 
     def holds(self, digest: Digest) -> bool:
         """Whether some pack has the blob."""
@@ -211,7 +237,8 @@ def blobs_of(session: Session) -> PackBlobs:
         live = sorted(session.log.state.packs.values(), key=lambda pack: not holds_saves(pack))
         return [pack_place(pack) for pack in live]
 
-    return PackBlobs(session.storage, packs(), f"the store at {session.storage.location}", again)
+    where = f"the store at {session.storage.location}"
+    return PackBlobs(session.storage, packs(), where, again, reads_at_once=session.storage.reads_at_once)
 
 
 def manifest_of(line: LockedName, raw: bytes) -> Manifest:
@@ -231,7 +258,7 @@ def manifest_of(line: LockedName, raw: bytes) -> Manifest:
     return manifest
 
 
-def contents(blobs: PackBlobs, line: LockedName) -> Iterator[Content]:
+def contents(blobs: PackBlobs, line: LockedName) -> Generator[Content]:
     """Yield every blob that reading a version needs: its manifest first, then what that names, in order.
 
     Raises:
@@ -264,23 +291,26 @@ def _contents_of_leaves(blobs: PackBlobs, leaves: Sequence[Content], selector: s
     """Yield leaves, then values, then their parts; each are looked for at once, since that may read all footers."""
     found: list[Leaf] = []
     unreadable: KeepstoneError | None = None
-    for content in leaves:
-        yield content
-        try:
-            found.append(decode_leaf(blobs.whole(content, LEAF_BYTES_MAX), where=selector))
-        except UNREADABLE as error:
-            # What the others name is told all the same: who asks what is damaged wants to know all of it.
-            unreadable = unreadable or error
+    with blobs.reading(leaves) as near:
+        for content in near:
+            try:
+                found.append(decode_leaf(blobs.whole(content, LEAF_BYTES_MAX), where=selector))
+            except UNREADABLE as error:
+                # What the others name is told all the same: who asks what is damaged wants to know all of it.
+                unreadable = unreadable or error
+            yield content
     places = blobs.locate(Digest(value) for leaf in found for value in leaf.values())
     parts: list[Digest] = []
-    for row in (row for leaf in found for row in leaf.rows()):
-        value = Content(row.digest, places[row.digest])
-        yield value
-        if row.form == Form.MANIFEST:
-            try:
-                parts += [Digest(part.digest) for part in decode_manifest(blobs.whole(value)).parts]
-            except UNREADABLE as error:
-                unreadable = unreadable or error
+    made_of_parts = (row for leaf in found for row in leaf.rows() if row.form == Form.MANIFEST)
+    with blobs.reading(Content(row.digest, places[row.digest]) for row in made_of_parts) as manifests:
+        for row in (row for leaf in found for row in leaf.rows()):
+            if row.form == Form.MANIFEST:
+                try:
+                    manifest = decode_manifest(blobs.whole(next(manifests)))
+                    parts += [Digest(part.digest) for part in manifest.parts]
+                except UNREADABLE as error:
+                    unreadable = unreadable or error
+            yield Content(row.digest, places[row.digest])
     yield from _located(blobs, parts)
     if unreadable is not None:
         raise unreadable
@@ -294,8 +324,10 @@ def _located(blobs: PackBlobs, digests: Sequence[Digest]) -> list[Content]:
 def items(blobs: PackBlobs, line: LockedName) -> Iterator[LeafRow]:
     """Yield key, digest and form of all items of a collection that a lock names, sorted by key."""
     (root,) = _located(blobs, [line.digest])
-    for leaf in _located(blobs, [Digest(part.digest) for part in decode_manifest(blobs.whole(root)).parts]):
-        yield from decode_leaf(blobs.whole(leaf), where=line.selector).rows()
+    parts = decode_manifest(blobs.whole(root)).parts
+    with blobs.reading(_located(blobs, [Digest(part.digest) for part in parts])) as leaves:
+        for leaf in leaves:
+            yield from decode_leaf(blobs.whole(leaf), where=line.selector).rows()
 
 
 @contextmanager

@@ -6,14 +6,14 @@ of its pieces. Small ones are compressed together; what comes out depends on the
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from typing import Final, Protocol
 
 from keepstone.blobs.compression import DICTIONARY_BLOB_BYTES_MAX
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.format import PACK_PREFIX, Kind, Origin
-from keepstone.operations.closure import PackBlobs, contents, naming
+from keepstone.foundation.format import Kind, Origin
+from keepstone.operations.closure import Content, PackBlobs, contents, naming
 from keepstone.operations.lock import LockedName
 from keepstone.operations.orphans import has_its_bytes, orphans
 from keepstone.repository.session import Session
@@ -21,8 +21,6 @@ from keepstone.repository.staging import Staging
 
 _TOGETHER_BYTES: Final = 16 * 1024 * 1024
 """Small blobs that are compressed together, raw."""
-_READ_BYTES: Final = 4 * 1024 * 1024
-_PACK_KEY: Final = re.compile(rf"{PACK_PREFIX}[0-9a-f]{{2}}/([0-9]{{20}})-([0-9a-f]{{64}})")
 
 
 class Receiver(Protocol):
@@ -63,20 +61,25 @@ class _Copier:
         self._small_bytes = 0
 
     def copy(self, line: LockedName) -> None:
-        for content in contents(self._blobs, line):
-            if content.digest in self._done:
-                continue
-            self._done.add(bytes(content.digest))
-            if self._receiver.has_whole(content.digest):
-                continue
-            for stored in self._blobs.stored(content):
-                if stored.kind == Kind.BLOB and len(stored.raw) <= DICTIONARY_BLOB_BYTES_MAX:
-                    self._small.append((stored.digest, stored.raw))
-                    self._small_bytes += len(stored.raw)
-                else:
-                    self._receiver.add(stored.raw, stored.digest, stored.kind)
-            if self._small_bytes >= _TOGETHER_BYTES:
-                self.flush()
+        with closing(self._wanted(line)) as wanted, self._blobs.reading(wanted) as read:
+            for content in read:
+                for stored in self._blobs.stored(content):
+                    if stored.kind == Kind.BLOB and len(stored.raw) <= DICTIONARY_BLOB_BYTES_MAX:
+                        self._small.append((stored.digest, stored.raw))
+                        self._small_bytes += len(stored.raw)
+                    else:
+                        self._receiver.add(stored.raw, stored.digest, stored.kind)
+                if self._small_bytes >= _TOGETHER_BYTES:
+                    self.flush()
+
+    def _wanted(self, line: LockedName) -> Generator[Content]:
+        """Yield what is neither copied yet, or about to be, nor there already."""
+        with closing(contents(self._blobs, line)) as found:
+            for content in found:
+                if content.digest not in self._done:
+                    self._done.add(bytes(content.digest))
+                    if not self._receiver.has_whole(content.digest):
+                        yield content
 
     def flush(self) -> None:
         self._receiver.add_many(self._small)

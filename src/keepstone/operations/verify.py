@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Literal, NamedTuple
 
 from keepstone.foundation.errors import ArtifactNotFoundError, DigestMismatchError
@@ -93,12 +94,16 @@ def _verify(blobs: PackBlobs, names: Iterable[LockedName]) -> VerifyReport:
 
 def _verdict(blobs: PackBlobs, line: LockedName, read: _Read) -> Verdict:
     try:
-        for content in contents(blobs, line):
-            if content.digest in read.sound:
-                continue
-            for stored in blobs.stored(content):
-                read.sound.add(bytes(stored.digest))
-                read.bytes += len(stored.raw)
+        with (
+            closing(contents(blobs, line)) as found,
+            blobs.reading(content for content in found if content.digest not in read.sound) as rest,
+        ):
+            for content in rest:
+                if content.digest in read.sound:
+                    continue
+                for stored in blobs.stored(content):
+                    read.sound.add(bytes(stored.digest))
+                    read.bytes += len(stored.raw)
     except ArtifactNotFoundError:
         return Verdict(line.selector, str(line.digest), "missing", f"is not in {blobs.where}")
     except UNREADABLE as error:

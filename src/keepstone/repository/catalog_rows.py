@@ -132,10 +132,11 @@ def fold_batch(writer: sqlite3.Connection, state: State, packs: list[LivePack], 
     import sqlite3
 
     prepared: list[tuple[LivePack, list[tuple[Any, ...]], list[tuple[Any, ...]]]] = []
-    for pack in packs:
-        # A pack that cannot be read costs what is in it; the rest of the store has its catalog all the same.
-        with contextlib.suppress(CorruptionError, BlobNotFoundError, UnsupportedFormatError):
-            prepared.append((pack, *_rows_of(pack, blobs)))
+    with blobs.each(packs, lambda pack: blobs.footer_spans(_place_of(pack))) as opened:
+        for pack in opened:
+            # A pack that cannot be read costs what is in it; the rest of the store has its catalog all the same.
+            with contextlib.suppress(CorruptionError, BlobNotFoundError, UnsupportedFormatError):
+                prepared.append((pack, *_rows_of(pack, blobs)))
     writer.execute("BEGIN IMMEDIATE")
     try:
         known = {PackName(base, digest) for _, base, digest in writer.execute("SELECT * FROM packs")}
@@ -175,11 +176,12 @@ def _insert(
     )
 
 
+def _place_of(pack: LivePack) -> PackPlace:
+    return PackPlace(pack.key, pack.offset, pack.record.size, pack.record.footer_size, pack.record.stamp_max)
+
+
 def _rows_of(pack: LivePack, blobs: BlobStore) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    place_of = PackPlace(
-        pack.key, pack.offset, pack.record.size, pack.record.footer_size, pack.record.stamp_max
-    )
-    index = blobs.index(place_of)
+    index = blobs.index(_place_of(pack))
     ids = [bytes(8), *(identity for identity, _ in index.footer.dictionaries)]
     try:
         places = [PLACE.pack(row[0], row[1], row[2], row[3], ids[row[5]]) for row in index.rows]

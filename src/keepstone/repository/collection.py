@@ -6,13 +6,15 @@ once, all others when the journal is sealed. The newest entry of a key wins, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, get_args
 
 from blake3 import blake3
 
 from keepstone.blobs.footer import Entry
 from keepstone.blobs.journal import Row
+from keepstone.blobs.runs import Span
 from keepstone.blobs.spool import Item, Ticket
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
@@ -282,6 +284,21 @@ class Collection(MutableMapping[str, T], Generic[T]):
         """Yield the keys of one moment: what is set or removed meanwhile is not seen."""
         return iter(list(self._present()))
 
+    def items(self) -> ItemsView[str, T]:
+        """Return a view of keys and values; where reading waits, iterating it reads ahead, and much of it at once."""
+        return _Items(self, self._each_key)
+
+    def values(self) -> ValuesView[T]:
+        """Return a view of the values, read as `items` does."""
+        return _Values(self, self._each_key)
+
+    def _each_key(self) -> AbstractContextManager[Iterator[str]]:
+        """Give the keys, each to be read when its turn comes."""
+        return self._session.blobs.each(iter(self), self._spans_of)
+
+    def _spans_of(self, key: str) -> list[Span]:
+        return self._session.spans_of(self._session.peek(self.name, key))
+
     def __len__(self) -> int:
         return self._repository.count_of(self.name)
 
@@ -318,6 +335,31 @@ class Collection(MutableMapping[str, T], Generic[T]):
         if row is None or row.digest is None:
             raise self._absent(key)
         return row.digest
+
+
+_EachKey = Callable[[], AbstractContextManager[Iterator[str]]]
+
+
+class _Items(ItemsView[str, T]):
+    def __init__(self, collection: Collection[T], each_key: _EachKey) -> None:
+        super().__init__(collection)
+        self._collection, self._each_key = collection, each_key
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        with self._each_key() as keys:
+            for key in keys:
+                yield key, self._collection[key]
+
+
+class _Values(ValuesView[T]):
+    def __init__(self, collection: Collection[T], each_key: _EachKey) -> None:
+        super().__init__(collection)
+        self._collection, self._each_key = collection, each_key
+
+    def __iter__(self) -> Iterator[T]:
+        with self._each_key() as keys:
+            for key in keys:
+                yield self._collection[key]
 
 
 def _pairs(pairs: Iterable[tuple[str, T]] | Mapping[str, T]) -> Iterable[tuple[str, T]]:

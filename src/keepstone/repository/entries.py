@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 
 from keepstone.blobs.blobstore import BlobStore, PackPlace, Place
 from keepstone.foundation.digest import Digest
@@ -34,6 +35,11 @@ CATALOG_ENTRIES_MIN = 20_000
 def pack_place(pack: LivePack) -> PackPlace:
     """Return where a live pack lies, in the words of the blobs layer."""
     return PackPlace(pack.key, pack.offset, pack.record.size, pack.record.footer_size, pack.record.stamp_max)
+
+
+def opening(blobs: BlobStore, packs: Iterable[LivePack]) -> AbstractContextManager[Iterator[LivePack]]:
+    """Give `packs` in order, to ask for the index of each; footers are read ahead, where that saves waiting."""
+    return blobs.each(packs, lambda pack: blobs.footer_spans(pack_place(pack)))
 
 
 class Entries:
@@ -158,14 +164,14 @@ class Entries:
                 rows = self._rows[collection] = Overlay(self.blobs, collection)
             loaded = self._loaded.setdefault(collection, set())
             try:
-                for pack in self.packs_of(collection):
-                    if pack.name in loaded or pack.name in self._covered:
-                        continue
-                    loaded.add(pack.name)
-                    try:
-                        rows.add(pack_place(pack))
-                    except _UNREADABLE as error:
-                        self._unreadable[pack.name] = copy.copy(error)
+                fresh = [p for p in self.packs_of(collection) if p.name not in loaded | self._covered]
+                with opening(self.blobs, fresh) as packs:
+                    for pack in packs:
+                        loaded.add(pack.name)
+                        try:
+                            rows.add(pack_place(pack))
+                        except _UNREADABLE as error:
+                            self._unreadable[pack.name] = copy.copy(error)
             except BaseException:
                 # A medium that failed may answer the next time; taken for loaded, the pack's keys would be missing.
                 self._forget(collection)
@@ -277,19 +283,20 @@ class Entries:
     def rows(self, collection: str) -> dict[str, EntryRow]:
         """Return the newest row of every key, removed ones among them, from the footers alone."""
         merged: dict[str, EntryRow] = {}
-        for pack in sorted(self.packs_of(collection), key=lambda p: p.record.stamp_max):
-            for key, row in read_rows(self.blobs, pack_place(pack), collection):
-                known = merged.get(key)
-                if known is None or row.order > known.order:
-                    merged[key] = row
+        with opening(
+            self.blobs, sorted(self.packs_of(collection), key=lambda p: p.record.stamp_max)
+        ) as packs:
+            for pack in packs:
+                for key, row in read_rows(self.blobs, pack_place(pack), collection):
+                    known = merged.get(key)
+                    if known is None or row.order > known.order:
+                        merged[key] = row
         return merged
 
     def has_tombstones(self, collection: str) -> bool:
         """Whether any pack says that a key of the collection was removed."""
-        return any(
-            self.blobs.index(pack_place(pack)).sections[collection].tombstones
-            for pack in self.packs_of(collection)
-        )
+        with opening(self.blobs, self.packs_of(collection)) as packs:
+            return any(self.blobs.index(pack_place(pack)).sections[collection].tombstones for pack in packs)
 
     def keys(self, collection: str) -> dict[str, None]:
         """Return the keys that are there, oldest packs first; from the key columns alone where nothing was removed.
@@ -301,8 +308,10 @@ class Entries:
             rows = self.rows(collection)
             return {key: None for key, row in rows.items() if row.digest is not None and row.stamp >= horizon}
         present: dict[str, None] = {}
-        for pack in sorted(self.packs_of(collection), key=lambda p: p.record.stamp_max):
-            present.update(dict.fromkeys(self.blobs.index(pack_place(pack)).keys(collection)))
+        by_stamp = sorted(self.packs_of(collection), key=lambda p: p.record.stamp_max)
+        with opening(self.blobs, by_stamp) as packs:
+            for pack in packs:
+                present.update(dict.fromkeys(self.blobs.index(pack_place(pack)).keys(collection)))
         return present
 
     def find_blob(self, digest: Digest) -> Place | None:
@@ -334,12 +343,10 @@ class Entries:
     def _load_blobs(self) -> None:
         with self._lock:
             try:
-                for pack in self._state.packs.values():
-                    if (
-                        pack.name not in self._blob_packs
-                        and pack.name not in self._covered
-                        and holds_saves(pack)
-                    ):
+                known = self._blob_packs | self._covered
+                fresh = [p for p in self._state.packs.values() if p.name not in known and holds_saves(p)]
+                with opening(self.blobs, fresh) as packs:
+                    for pack in packs:
                         self._blob_packs.add(pack.name)
                         self._load_blobs_of(pack)
             except BaseException:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from keepstone.blobs.journal import Row
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import BlobNotFoundError, InvalidInputError, KindError, MalformedError
-from keepstone.foundation.format import LEAF_BYTES_MAX
+from keepstone.foundation.format import LEAF_BYTES_MAX, Form
 from keepstone.foundation.names import check_key
 from keepstone.repository.collection import Collection
 from keepstone.repository.leaves import Leaf, LeafRow, decode_leaf, decode_root
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LEAVES_KEPT: Final = 16
+_LEAVES_KEPT: Final = 32
 """Leaves of one snapshot in memory, each about 100 KB."""
 
 
@@ -46,6 +47,10 @@ class Items(Protocol):
 
     def read(self, key: str, row: Row | EntryRow) -> bytes:
         """Return the value that `find` gave the row of, verified."""
+        ...
+
+    def stored(self, key: str, row: Row | EntryRow) -> Row | EntryRow:
+        """Return the row that says where that value lies."""
         ...
 
     def keys(self) -> Iterator[str]:
@@ -82,6 +87,10 @@ class FrozenCollection(Collection[T]):
 
     def _read_row(self, key: str, row: Row | EntryRow) -> bytes:
         return self._items.read(key, row)
+
+    def _spans_of(self, key: str) -> list[Span]:
+        row = self._items.find(key)
+        return [] if row is None else self._session.spans_of(self._items.stored(key, row))
 
     def _present(self) -> dict[str, None]:
         return dict.fromkeys(self._items.keys())
@@ -172,8 +181,11 @@ class SnapshotItems:
 
     def rows(self) -> Iterator[LeafRow]:
         """Yield key, digest and form of all items, sorted by key."""
-        for number in range(len(self._firsts)):
-            yield from self._read_leaf(number).rows()
+        session = self._session
+        numbers = range(len(self._firsts))
+        with session.blobs.each(numbers, lambda number: session.spans_of(self._leaf_row(number))) as leaves:
+            for number in leaves:
+                yield from self._leaf(number).rows()
 
     def find(self, key: str) -> EntryRow | None:
         """Return what the key means, None where it is not there."""
@@ -193,18 +205,30 @@ class SnapshotItems:
         Raises:
             BlobNotFoundError: a pack that it was in is gone: look again after a refresh.
         """
+        found = self.stored(key, row)
+        try:
+            return self._session.read_row(found)
+        except BlobNotFoundError:
+            if found is row:
+                self._session.entries.refuse_to_guess(self._version.name, None)
+            raise
+
+    def stored(self, key: str, row: Row | EntryRow) -> Row | EntryRow:
+        """Return the entry of the key that has this value; `row` itself where none has: then the digest finds it."""
         session, name = self._session, self._version.name
         newest = session.peek(name, key)
         if newest is not None and newest.digest == row.digest:
-            return session.read_row(newest)
+            return newest
         for older in session.entries.history(name, key):
             if older.digest == row.digest and older.place is not None:
-                return session.read_row(older)
-        try:
-            return session.read_row(row)
-        except BlobNotFoundError:
-            session.entries.refuse_to_guess(name, None)
-            raise
+                return older
+        return row
+
+    def _leaf_row(self, number: int) -> EntryRow | None:
+        with self._lock:
+            if number in self._leaves:
+                return None
+        return EntryRow(0, b"", Digest(self._version.parts[number].digest), Form.BYTES, None)
 
     def _leaf(self, number: int) -> Leaf:
         with self._lock:

@@ -111,14 +111,15 @@ def _read(session: Session, pack: LivePack) -> _Contents:
     where = pack_place(pack)
     index = session.blobs.index(where)
     contents = _Contents([], [], [], set())
-    for position in range(index.blob_count):
-        digest, place = index.digest(position), session.blobs.place(where, position)
-        if place.kind == Kind.BLOB:
-            contents.blobs.append((digest, session.blobs.read(place, digest)))
-        elif place.kind == Kind.RECIPE:
-            payload = session.blobs.read_frame(place, digest)
-            contents.recipes.append((digest, payload))
-            contents.relied.update(piece.digest for piece in decode_recipe(payload, where=pack.key))
+    places = ((index.digest(i), session.blobs.place(where, i)) for i in range(index.blob_count))
+    with session.blobs.each(places, lambda found: session.blobs.spans(found[1])) as read:
+        for digest, place in read:
+            if place.kind == Kind.BLOB:
+                contents.blobs.append((digest, session.blobs.read(place, digest)))
+            elif place.kind == Kind.RECIPE:
+                payload = session.blobs.read_frame(place, digest)
+                contents.recipes.append((digest, payload))
+                contents.relied.update(piece.digest for piece in decode_recipe(payload, where=pack.key))
     for collection in pack.record.collections:
         for entry, position in index.entries(collection):
             contents.entries.append((collection, entry))

@@ -221,6 +221,10 @@ class PastItems:
         """Return a value as it is stored, verified."""
         return self._session.read_row(row)
 
+    def stored(self, key: str, row: Row | EntryRow) -> Row | EntryRow:
+        """Return `row`, which says where its value lies."""
+        return row
+
     def keys(self) -> Iterator[str]:
         """Yield the keys that were there, sorted."""
         rows = sorted_rows(

@@ -244,7 +244,8 @@ class Repository:
         """Return the value that a manifest describes; `stream` gives blobs that are not committed yet."""
         source = stream or self.session.stream_blob
         read: Callable[[Part], bytes] = lambda part: b"".join(source(Digest(part.digest)))  # noqa: E731
-        return self.registry.load(manifest, read, type, allow_pickle=allow_pickle)
+        with self.session.reading_ahead(Digest(part.digest) for part in manifest.parts):
+            return self.registry.load(manifest, read, type, allow_pickle=allow_pickle)
 
     def manifest(self, digest: Digest) -> Manifest:
         """Return the manifest of that digest."""

@@ -10,19 +10,21 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.journal import Row
-from keepstone.blobs.recipe import Piece, check_size, check_total
+from keepstone.blobs.recipe import Piece
+from keepstone.blobs.runs import Span
 from keepstone.blobs.spool import Item, Spool, Ticket
+from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.clock import Clock
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
-    DigestMismatchError,
     KeepstoneError,
     ObjectNotFoundError,
     StoragePermissionError,
@@ -77,7 +79,7 @@ class Session:
         self.log = Log(storage, store_id=identity.id_bytes, writer=self.spool.writer)
         self.medium = Medium(storage, self.log, single_writer=single_writer)
         self.log.before_append = self.medium.vouch
-        self.blobs = BlobStore(storage)
+        self.blobs = BlobStore(storage, reads_at_once=storage.reads_at_once)
         self.entries = Entries(self.blobs, self.local.catalog, self._hash_at)
         self.damaged_packs: set[PackName] = set()
         """Packs that could not be read; left as they are."""
@@ -271,7 +273,7 @@ class Session:
         Raises:
             MalformedError: it is larger than `bytes_max`; no more than that was read.
         """
-        return b"".join(stream_pieces(digest, self.read_or_pieces, bytes_max=bytes_max))
+        return b"".join(stream_pieces(digest, self.read_or_pieces, self._pieces_ahead, bytes_max=bytes_max))
 
     def read_manifest(self, digest: Digest) -> Manifest:
         """Return the manifest of that digest."""
@@ -283,7 +285,37 @@ class Session:
         Raises:
             DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
         """
-        return stream_pieces(digest, self.read_or_pieces)
+        return stream_pieces(digest, self.read_or_pieces, self._pieces_ahead)
+
+    def _pieces_ahead(self, pieces: list[Piece]) -> AbstractContextManager[Iterator[Piece]]:
+        blobs, find_blob = self.blobs, self.entries.find_blob
+        return blobs.each(pieces, lambda piece: blobs.spans(find_blob(piece.digest)))
+
+    @contextmanager
+    def reading_ahead(self, digests: Iterable[Digest]) -> Generator[None]:
+        """While this lasts, blobs that will be read in this order are read ahead, where that saves waiting."""
+        blobs, find_blob = self.blobs, self.entries.find_blob
+
+        def spans(digest: Digest) -> Iterator[Span]:
+            place = find_blob(digest)
+            pieces = blobs.read_pieces(place, digest) if place is not None and is_recipe(place) else []
+            # Once more: who reads the blob begins with it.
+            yield from blobs.spans(place)
+            for piece in pieces:
+                yield from blobs.spans(find_blob(piece.digest))
+
+        with (
+            blobs.each(digests, lambda digest: blobs.recipe_spans(find_blob(digest))) as known,
+            blobs.ahead(known, spans),
+        ):
+            yield
+
+    def spans_of(self, row: Row | EntryRow | None) -> list[Span]:
+        """Return what reading a row's value from packs will begin with; nothing where it lies elsewhere."""
+        if row is None or row.digest is None or (isinstance(row, Row) and row.offset >= 0):
+            return []
+        place = None if isinstance(row, Row) else row.place
+        return self.blobs.spans(place or self.entries.find_blob(row.digest))
 
     def read_or_pieces(self, digest: Digest) -> bytes | list[Piece]:
         """Return a blob's content, or the pieces of a large one.
@@ -319,46 +351,3 @@ class Session:
             self.spool.close_files()
             self.storage.close()
             self._refreshed = -math.inf
-
-
-def stream_pieces(
-    digest: Digest, read: Callable[[Digest], bytes | list[Piece]], *, bytes_max: int | None = None
-) -> Iterator[bytes]:
-    """Yield the blob `digest` piece by piece; `read` gives verified content, or the pieces of a large blob.
-
-    Raises:
-        DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
-        MalformedError: a piece is not of the size that the recipe says, or all are more than `bytes_max`.
-    """
-    found = read(digest)
-    if isinstance(found, bytes):
-        yield found
-        return
-    from blake3 import blake3
-
-    check_total(found, digest, bytes_max)
-
-    hasher = blake3()
-    last: bytes = b""
-    for piece in found:
-        raw = read(piece.digest)
-        if not isinstance(raw, bytes):
-            raise DigestMismatchError(
-                f"piece {piece.digest} of {digest} is not a plain blob",
-                expected=str(piece.digest),
-                actual="",
-            )
-        check_size(piece, raw, digest)
-        hasher.update(raw)
-        if last:
-            yield last
-        last = raw
-    actual = Digest(hasher.digest())
-    if actual != digest:
-        raise DigestMismatchError(
-            f"blob {digest} reads as {actual}",
-            expected=str(digest),
-            actual=str(actual),
-            hint="run `keepstone fsck`",
-        )
-    yield last

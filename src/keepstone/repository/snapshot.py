@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from keepstone.blobs.blobstore import Place, is_recipe
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import BlobNotFoundError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form
@@ -116,10 +117,11 @@ class _Content:
         parts: list[Part] = []
         firsts: list[str] = []
         try:
-            for leaf in cut_leaves(map(self._take, rows)):
-                raw = encode_leaf(leaf)
-                firsts.append(leaf.keys[0])
-                parts.append(Part(f"{len(parts):08d}", self._staging.add(raw), len(raw)))
+            with self._session.blobs.each(rows, self._spans_of) as read:
+                for leaf in cut_leaves(map(self._take, read)):
+                    raw = encode_leaf(leaf)
+                    firsts.append(leaf.keys[0])
+                    parts.append(Part(f"{len(parts):08d}", self._staging.add(raw), len(raw)))
         except BlobNotFoundError:
             if self._session.log.refresh().packs.keys() >= state.packs.keys():
                 raise
@@ -149,6 +151,16 @@ class _Content:
             since=read_horizon(state.refs, self._name),
         )
         return _Source(state, rows)
+
+    def _spans_of(self, found: SortedRow) -> list[Span]:
+        """Return what `_rely_on` begins with."""
+        if found.pack is not None or (found.row is not None and found.row.offset >= 0):
+            return []
+        session = self._session
+        place = session.entries.find_blob(found.digest)
+        return (
+            session.blobs.spans(place) if found.form == Form.MANIFEST else session.blobs.recipe_spans(place)
+        )
 
     def _take(self, found: SortedRow) -> LeafRow:
         self._count += 1

@@ -20,7 +20,7 @@ from keepstone.foundation.digest import Digest
 from keepstone.history.commit import PackName
 from keepstone.history.state import LivePack
 from keepstone.repository.catalog_rows import holds_saves
-from keepstone.repository.entries import pack_place
+from keepstone.repository.entries import opening, pack_place
 
 _Spot = tuple[str, int, bytes, int, int]
 """Key, stamp, writer, number of the source, row in it: compares as entries do, and never further."""
@@ -56,8 +56,8 @@ def sorted_rows(
     """
     indexes: list[tuple[PackName | None, PackIndex]] = []
     sources: list[Iterator[_Spot]] = []
-    for pack in packs:
-        if collection in pack.record.collections:
+    with opening(blobs, [pack for pack in packs if collection in pack.record.collections]) as wanted:
+        for pack in wanted:
             index = blobs.index(pack_place(pack))
             sources.append(_pack_spots(index, collection, len(indexes), since, until))
             # What commits wrote may be a recipe or a manifest, and lie in several packs.

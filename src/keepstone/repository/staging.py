@@ -16,6 +16,7 @@ from keepstone.blobs.blobstore import PackPlace, Place, is_recipe
 from keepstone.blobs.footer import Entry
 from keepstone.blobs.pack import Pack, PackBuilder
 from keepstone.blobs.recipe import Piece, cut, decode_recipe, encode_recipe
+from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
@@ -27,7 +28,7 @@ from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTE
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
-from keepstone.repository.session import Session, stream_pieces
+from keepstone.repository.session import Session
 
 _INLINE_BLOBS_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
 """Leaves room for the footer and the entries of a commit's own pack [bytes]."""

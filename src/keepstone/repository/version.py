@@ -16,7 +16,7 @@ from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, InvalidInputError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER
 from keepstone.foundation.names import shown
-from keepstone.objects.manifest import Manifest, Part
+from keepstone.objects.manifest import Manifest, Part, PartMode
 from keepstone.objects.trees import part_name, write_tree
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Version:
         them one by one.
         """
         if self.is_snapshot:
-            return dict(self.items(type))
+            return dict(self.items(type).items())
         return self._repository.load_manifest(
             self._manifest, type, allow_pickle=allow_pickle, stream=self._stream
         )
@@ -241,5 +241,8 @@ class Version:
             CorruptionError: a part is damaged; nothing is left at `target`.
         """
         self._require_parts()
-        write_tree(self._manifest, lambda part: self._stream(Digest(part.digest)), target)
+        # Links are made last.
+        parts = sorted(self._manifest.parts, key=lambda part: part.mode == PartMode.SYMLINK)
+        with self._repository.session.reading_ahead(Digest(part.digest) for part in parts):
+            write_tree(self._manifest, lambda part: self._stream(Digest(part.digest)), target)
         return os.fspath(target)

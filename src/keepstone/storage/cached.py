@@ -1,0 +1,205 @@
+"""A storage with a read cache before it, and without the storage where there is no connection.
+
+Layer: storage. Only what never changes is kept: packs, commits, checkpoints, the identity. A commit that is trimmed
+later stays here as what it was, which is no less right. Never kept are the hint LAST and that something is absent;
+offline, both are answered as they were last seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from keepstone.foundation.errors import ObjectNotFoundError, StorageError, StoragePermissionError
+from keepstone.foundation.format import (
+    CHECKPOINT_LAST_KEY,
+    CHECKPOINT_PREFIX,
+    LOG_PREFIX,
+    PACK_PREFIX,
+    STORE_KEY,
+)
+from keepstone.storage.base import ObjectInfo, Storage, check_key
+from keepstone.storage.keys import check_prefix, check_range
+from keepstone.storage.read_cache import ReadCache
+
+_IMMUTABLE = (PACK_PREFIX, LOG_PREFIX, CHECKPOINT_PREFIX)
+WRITTEN_BYTES_MAX = 1024 * 1024
+"""What is written is kept up to this size: commits and small packs are read again soon, and offline they are needed."""
+
+
+class CachedStorage:
+    """`storage`, reading through `cache`. `offline`: the storage is never asked, and nothing can be written."""
+
+    def __init__(self, storage: Storage, cache: ReadCache, *, offline: bool = False) -> None:
+        self.storage = storage
+        """What lies behind; for those who must see the medium itself, as `fsck` does."""
+        self.cache = cache
+        self.offline = offline
+        self._tip_noted = -1
+        self._last_noted: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"CachedStorage({self.storage!r}, {self.cache!r}{', offline=True' if self.offline else ''})"
+
+    @property
+    def location(self) -> str:
+        """That of the storage behind."""
+        return self.storage.location
+
+    @property
+    def writable(self) -> bool:
+        """Whether writing may succeed at all; not offline."""
+        return self.storage.writable and not self.offline
+
+    @property
+    def reads_at_once(self) -> int:
+        """As the storage behind; 1 offline, where no read waits."""
+        return 1 if self.offline else self.storage.reads_at_once
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, key: str) -> bytes:
+        """Return the whole object."""
+        check_key(key)
+        if not _is_kept(key):
+            return self._read_hint(key, 0, None)
+        size = self.cache.size_of(key)
+        data = None if size is None else self.cache.get(key, 0, size)
+        if data is not None and len(data) == size:
+            return data
+        if self.offline:
+            self._refuse(key)
+        data = self.storage.read(key)
+        self._keep(key, 0, data, ends=True)
+        return data
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of an object; shorter where the object ends before `end`.
+
+        Raises:
+            ObjectNotFoundError: there is none; offline: the log ended before it when it was last seen.
+            StorageError: offline, and these bytes are not in the cache.
+        """
+        check_key(key)
+        check_range(key, start, end)
+        if not _is_kept(key):
+            return self._read_hint(key, start, end)
+        data = self.cache.get(key, start, end) if end > start else None
+        if data is not None:
+            return data
+        if self.offline:
+            self._refuse(key)
+        data = self.storage.read_range(key, start, end)
+        self._keep(key, start, data, ends=len(data) < end - start)
+        return data
+
+    def size(self, key: str) -> int:
+        """Return the object's size in bytes."""
+        check_key(key)
+        size = self.cache.size_of(key) if _is_kept(key) else None
+        if size is not None:
+            return size
+        if self.offline:
+            self._refuse(key)
+        return self.storage.size(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key begins with `prefix`, sorted by key.
+
+        Raises:
+            StorageError: offline; nobody knows what there is.
+        """
+        check_prefix(prefix)
+        if self.offline:
+            self._refuse(f"what lies below {prefix or 'its root'}")
+        return self.storage.list(prefix)
+
+    def _read_hint(self, key: str, start: int, end: int | None) -> bytes:
+        if not self.offline:
+            if key != CHECKPOINT_LAST_KEY:
+                return self.storage.read(key) if end is None else self.storage.read_range(key, start, end)
+            data = self.storage.read(key)
+            self._note_last(data)
+            return data[start:end]
+        seen = self.cache.last_seen.noted(key) if key == CHECKPOINT_LAST_KEY else None
+        if seen is None:
+            self._refuse(key)
+        return seen[start:end]
+
+    def _note_last(self, data: bytes) -> None:
+        if data != self._last_noted:
+            self._last_noted = data
+            self.cache.last_seen.note(CHECKPOINT_LAST_KEY, data)
+
+    def _keep(self, key: str, start: int, data: bytes, *, ends: bool) -> None:
+        self.cache.put(key, start, data, ends=ends)
+        number = _commit_number(key)
+        if number > self._tip_noted:
+            self._tip_noted = number
+            self.cache.last_seen.note_tip(number)
+
+    def _refuse(self, what: str) -> NoReturn:
+        number = _commit_number(what)
+        tip = self.cache.last_seen.tip() if number >= 0 else -1
+        if number > tip >= 0:
+            raise ObjectNotFoundError(
+                f"the log of {self.location} ended at commit {tip} when it was last seen", key=what
+            )
+        raise StorageError(
+            f"offline, and {what} of {self.location} is not in the cache",
+            path=f"{self.location}/{what}",
+            hint="connect, or read it once while connected; what was read lately is kept",
+        )
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def write_new(self, key: str, data: bytes) -> None:
+        """Create an object, whole or not at all, only if the key is free; as the storage behind."""
+        self._require_connection("write", check_key(key))
+        self.storage.write_new(key, data)
+        if _is_kept(key) and len(data) <= WRITTEN_BYTES_MAX:
+            self._keep(key, 0, data, ends=True)
+
+    def write_hint(self, key: str, data: bytes) -> None:
+        """Create or replace an object that may be lost at any time."""
+        self._require_connection("write", check_key(key))
+        if _is_kept(key):
+            self.cache.forget(key)
+        self.storage.write_hint(key, data)
+        if key == CHECKPOINT_LAST_KEY:
+            self._note_last(data)
+
+    def delete(self, key: str) -> None:
+        """Remove an object, here and behind; nothing happens where there is none."""
+        self._require_connection("delete", check_key(key))
+        self.storage.delete(key)
+        if _is_kept(key):
+            self.cache.forget(key)
+
+    def settle(self, prefix: str) -> None:
+        """Make durable what is already visible below `prefix`; nothing to do offline."""
+        if not self.offline:
+            self.storage.settle(prefix)
+
+    def close(self) -> None:
+        """Let go of what is kept open for reading."""
+        self.storage.close()
+
+    def _require_connection(self, action: str, key: str) -> None:
+        if self.offline:
+            raise StoragePermissionError(
+                f"cannot {action} {key} of {self.location}: the store was opened offline",
+                path=f"{self.location}/{key}",
+                hint="connect, and open it without offline=True",
+            )
+
+
+def _is_kept(key: str) -> bool:
+    return key == STORE_KEY or (key.startswith(_IMMUTABLE) and key != CHECKPOINT_LAST_KEY)
+
+
+def _commit_number(key: str) -> int:
+    """Return the number of the commit that a key is of, -1 for other keys."""
+    digits = key.removeprefix(LOG_PREFIX)
+    is_commit = key.startswith(LOG_PREFIX) and digits.isascii() and digits.isdigit()
+    return int(digits) if is_commit else -1

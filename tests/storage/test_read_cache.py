@@ -1,0 +1,491 @@
+"""The read cache: right bytes or none, within its bound, whatever happens to its files."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.storage.contract import StorageContract
+from tests.storage.faulty_calls import NAMES, FaultyCalls
+from tests.storage.slow import SlowStorage, slow_place
+
+import keepstone
+from keepstone.foundation.errors import ObjectNotFoundError, StorageError, StoragePermissionError
+from keepstone.history.commit import Draft
+from keepstone.storage.base import Storage
+from keepstone.storage.cached import CachedStorage
+from keepstone.storage.memory import MemoryStorage
+from keepstone.storage.read_cache import ReadCache
+
+KIB, MIB = 1024, 1024 * 1024
+PACK = "packs/ab/x"
+
+
+class TestCachedStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return CachedStorage(MemoryStorage(), ReadCache(tmp_path))
+
+
+def cached(folder: Path, **objects: int) -> tuple[CachedStorage, SlowStorage]:
+    """A cached storage over one that counts, with packs of so many random bytes."""
+    inner = MemoryStorage()
+    for name, size in objects.items():
+        inner.write_new(f"packs/ab/{name}", random.Random(name).randbytes(size))
+    slow = SlowStorage(inner, delay_seconds=0)
+    return CachedStorage(slow, ReadCache(folder)), slow
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# ---- what is served ------------------------------------------------------------------------------------------------
+
+
+def test_parts_and_joined_neighbours_of_what_is_kept_are_served(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=MIB)
+    data = slow.inner.read(PACK)
+    storage.read_range(PACK, 100, 200_000)
+    storage.read_range(PACK, 200_000, 300_000)
+    slow.forget()
+
+    for start, end in [(100, 300_000), (150, 160), (199_999, 200_001), (65_635, 65_637), (299_999, 300_000)]:
+        assert storage.read_range(PACK, start, end) == data[start:end]
+    assert not slow.requests
+    assert storage.read_range(PACK, 99, 101) == data[99:101]
+    assert len(slow.requests) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=30), st.randoms())
+def test_any_reads_in_any_order_give_the_object_s_bytes(
+    tmp_path_factory: pytest.TempPathFactory, ranges: list[tuple[int, int]], source: random.Random
+) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    storage, slow = cached(folder, x=2000)
+    data = slow.inner.read(PACK)
+    for start, size in ranges:
+        if source.random() < 0.2:
+            storage = CachedStorage(slow, ReadCache(folder))
+        assert storage.read_range(PACK, start, start + size) == data[start : start + size]
+        assert storage.size(PACK) == 2000
+
+
+def test_the_end_of_an_object_is_known_once_it_was_read(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=1000)
+    assert storage.read_range(PACK, 0, 16 * KIB) == slow.inner.read(PACK)
+    slow.forget()
+
+    assert storage.read_range(PACK, 500, 99_999) == slow.inner.read(PACK)[500:]
+    assert storage.read_range(PACK, 5_000, 6_000) == b""
+    assert storage.read(PACK) == slow.inner.read(PACK)
+    assert storage.size(PACK) == 1000
+    assert not slow.requests
+
+
+def test_last_and_absence_are_never_kept(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ObjectNotFoundError):
+            storage.read_range("log/00000000000000000007", 0, 10)
+    storage.write_hint("checkpoints/LAST", b"one")
+    slow.inner.write_hint("checkpoints/LAST", b"two")
+    assert storage.read("checkpoints/LAST") == b"two"
+    slow.inner.write_new("log/00000000000000000007", b"a commit")
+
+    assert storage.read("log/00000000000000000007") == b"a commit"
+
+
+def test_a_trimmed_commit_stays_what_it_was(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path)
+    key = "log/00000000000000000001"
+    slow.inner.write_new(key, b"header" + b"inline" * 10_000)
+    assert storage.read_range(key, 0, 16 * KIB)[:6] == b"header"
+    slow.inner.write_hint(key, b"header")
+
+    assert storage.read_range(key, 0, 16 * KIB)[6:12] == b"inline"
+    assert storage.read_range(key, 16 * KIB, 20 * KIB) == b""
+    assert storage.read_range(key, 0, 6) == b"header"
+
+
+def test_what_is_written_and_small_is_kept_and_what_is_deleted_is_not(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path)
+    storage.write_new(PACK, b"small")
+    storage.write_new("packs/ab/large", bytes(2 * MIB))
+    slow.forget()
+    assert storage.read(PACK) == b"small"
+    assert not slow.requests
+    storage.read("packs/ab/large")
+    assert slow.requests == [("read", "packs/ab/large")]
+    storage.delete(PACK)
+
+    with pytest.raises(ObjectNotFoundError):
+        storage.read(PACK)
+
+
+def test_what_is_larger_than_an_entry_is_kept_in_pieces(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=40 * MIB)
+    data = storage.read(PACK)
+    slow.forget()
+
+    assert len(files_of(tmp_path)) == 3
+    assert storage.read(PACK) == data
+    assert not slow.requests
+
+
+# ---- damage and trouble --------------------------------------------------------------------------------------------
+
+
+def test_any_damaged_byte_is_noticed_dropped_counted_and_read_again(tmp_path: Path) -> None:
+    size = 3_000
+    storage, slow = cached(tmp_path, x=size)
+    data = storage.read_range(PACK, 0, size)
+    (entry,) = files_of(tmp_path)
+    content = entry.read_bytes()
+    damaged = 0
+    for offset in [*range(120), *range(120, len(content), 37), len(content) - 1]:
+        changed = bytearray(content)
+        changed[offset] ^= 1 << offset % 8
+        entry.write_bytes(changed)
+        fresh = CachedStorage(slow, ReadCache(tmp_path))
+        assert fresh.read_range(PACK, 0, size) == data
+        damaged += fresh.cache.counts.damaged
+        assert entry.read_bytes() == content, "read again, and kept"
+    assert damaged == len([*range(120), *range(120, len(content), 37)]) + 1
+
+
+def test_a_torn_entry_another_s_entry_and_one_of_another_place_are_no_entries(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=200 * KIB, y=200 * KIB)
+    wanted = slow.inner.read(PACK)
+    storage.read_range(PACK, 0, 100 * KIB)
+    storage.read_range("packs/ab/y", 0, 100 * KIB)
+    storage.read_range(PACK, 100 * KIB, 200 * KIB)
+    entries = {path: path.read_bytes() for path in files_of(tmp_path)}
+    for path, content in entries.items():
+        others = [other for place, other in entries.items() if place != path]
+        for wrong in (content[:-1], content[: len(content) // 2], b"", bytes(len(content)), *others):
+            path.write_bytes(wrong)
+            fresh = CachedStorage(slow, ReadCache(tmp_path))
+            assert fresh.read_range(PACK, 0, 200 * KIB) == wanted
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def script(folder: Path, calls: FaultyCalls) -> ReadCache:
+    """Read, keep, turn generations over and read again; every answer is compared."""
+    inner = MemoryStorage()
+    for number in range(12):
+        inner.write_new(f"packs/ab/{number}", random.Random(number).randbytes(20 * KIB))
+    inner.write_new("log/00000000000000000001", b"a commit")
+    inner.write_hint("checkpoints/LAST", b"one")
+    storage = CachedStorage(inner, ReadCache(folder, bytes_max=400 * KIB, calls=calls))
+    for number in itertools.chain(range(12), range(12), [0] * 3):
+        key = f"packs/ab/{number}"
+        assert storage.read_range(key, 10, 15 * KIB) == inner.read(key)[10 : 15 * KIB]
+        assert storage.read("checkpoints/LAST") == b"one"
+    assert storage.read("log/00000000000000000001") == b"a commit"
+    storage.delete("packs/ab/0")
+    offline = CachedStorage(inner, storage.cache, offline=True)
+    try:
+        assert offline.read_range("packs/ab/11", 10, 20) == inner.read("packs/ab/11")[10:20]
+        assert offline.read("checkpoints/LAST") == b"one"
+    except StorageError:
+        pass
+    return storage.cache
+
+
+@pytest.mark.parametrize("forever", [False, True])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_no_failing_call_ever_fails_a_read(
+    request: pytest.FixtureRequest, tmp_path: Path, error: int, forever: bool
+) -> None:
+    calls = FaultyCalls()
+    script(tmp_path / "0", calls)
+    step = 1 if request.config.getoption("--long") else 23
+    for number in range(1, len(calls.made), step):
+        faulty = FaultyCalls(fail_at=number, error=error, forever=forever, torn=True, only=NAMES)
+        script(tmp_path / str(number), faulty)
+        assert not faulty.open_fds or forever
+
+
+def test_after_a_failure_the_disk_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    now = [0.0]
+    calls = FaultyCalls(fail_at=1, error=errno.ENOSPC, forever=True, only=("write",))
+    cache = ReadCache(tmp_path, calls=calls, monotonic=lambda: now[0])
+    for _ in range(5):
+        cache.put(PACK, 0, b"bytes", ends=True)
+    assert len(calls.failed) == 1
+    assert cache.counts.unkept == 5
+    calls.heal()
+    now[0] = 31.0
+    cache.put(PACK, 0, b"bytes", ends=True)
+
+    assert cache.get(PACK, 0, 5) == b"bytes"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_serves_what_it_has(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=1000, y=1000)
+    storage.read(PACK)
+    for path in [tmp_path, *tmp_path.rglob("*")]:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    fresh = CachedStorage(slow, ReadCache(tmp_path))
+    slow.forget()
+
+    assert fresh.read(PACK)
+    assert not slow.requests
+    assert fresh.read("packs/ab/y")
+    assert fresh.cache.counts.unkept == 1
+
+
+def test_a_file_where_the_folder_should_be_keeps_nothing_and_fails_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    storage, slow = cached(tmp_path / "file" / "cache", x=1000)
+
+    assert storage.read(PACK) == storage.read(PACK) == slow.inner.read(PACK)
+    assert storage.cache.counts.unkept == 2
+
+
+# ---- the bound -----------------------------------------------------------------------------------------------------
+
+
+def test_the_bound_holds_and_what_is_used_stays(tmp_path: Path) -> None:
+    bytes_max = 2 * MIB
+    cache = ReadCache(tmp_path, bytes_max=bytes_max)
+    block = random.Random(1).randbytes(12 * KIB)
+    cache.put("packs/ab/used", 0, block, ends=True)
+    for number in range(600):
+        cache.put(f"packs/ab/{number}", 0, block, ends=True)
+        assert cache.get("packs/ab/used", 5, 5_000) == block[5:5_000]
+        if number % 50 == 0:
+            assert bytes_in(tmp_path) <= bytes_max
+    kept = [n for n in range(600) if ReadCache(tmp_path).get(f"packs/ab/{n}", 0, 10) is not None]
+
+    # What came last, without a gap; a third of the bound, since 12 KiB are counted as 20 with header and folder.
+    assert kept == list(range(kept[0], 600))
+    assert len(kept) * 12 * KIB > bytes_max / 3
+    assert bytes_in(tmp_path) <= bytes_max
+
+
+def test_a_call_costs_the_same_however_much_is_kept(tmp_path: Path) -> None:
+    calls = FaultyCalls()
+    cache = ReadCache(tmp_path, bytes_max=6 * MIB, calls=calls)
+    costs: list[int] = []
+    for number in range(1_600):
+        before = len(calls.made)
+        cache.put(f"packs/ab/{number}", 0, b"x" * 100, ends=True)
+        costs.append(len(calls.made) - before)
+
+    # The worst: a generation begins.
+    assert max(costs) <= 60
+    assert sum(costs[-300:]) <= 1.5 * sum(costs[300:600])
+
+
+def test_a_smaller_bound_takes_effect_with_what_comes(tmp_path: Path) -> None:
+    large = ReadCache(tmp_path, bytes_max=4 * MIB)
+    for number in range(200):
+        large.put(f"packs/ab/{number}", 0, bytes(12 * KIB), ends=True)
+    small = ReadCache(tmp_path, bytes_max=MIB)
+    for number in range(200):
+        small.put(f"packs/cd/{number}", 0, bytes(4 * KIB), ends=True)
+
+    assert bytes_in(tmp_path) <= MIB
+
+
+def test_without_room_nothing_is_kept(tmp_path: Path) -> None:
+    cache = ReadCache(tmp_path / "cache", bytes_max=0)
+    cache.put(PACK, 0, b"bytes", ends=True)
+
+    assert cache.get(PACK, 0, 5) is None
+    assert not (tmp_path / "cache").exists()
+
+
+# ---- many at once --------------------------------------------------------------------------------------------------
+
+_WORK = """
+import random, sys
+from keepstone.storage.read_cache import ReadCache
+folder, seed = sys.argv[1:]
+source = random.Random(int(seed))
+cache = ReadCache(folder, bytes_max=2 * 2**20)
+print("ready", flush=True)
+rounds = 0
+while rounds < 600:
+    rounds += 1
+    name = source.randrange(60)
+    start = source.randrange(50_000)
+    end = start + source.randrange(1, 20_000)
+    data = random.Random(name).randbytes(70_000)[start:end]
+    found = cache.get(f"packs/ab/{name}", start, end)
+    if found is None:
+        cache.put(f"packs/ab/{name}", start, data, ends=False)
+    elif found != data:
+        sys.exit("wrong bytes")
+print(cache.counts.hits, cache.counts.damaged, flush=True)
+"""
+
+
+def workers(folder: Path, count: int) -> list[subprocess.Popen[str]]:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORK, str(folder), str(seed)], stdout=subprocess.PIPE, text=True
+        )
+        for seed in range(count)
+    ]
+    for worker in started:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    return started
+
+
+def test_many_processes_share_it_and_some_are_killed(tmp_path: Path) -> None:
+    shared = workers(tmp_path, 4)
+    for worker in shared[:2]:
+        time.sleep(0.2)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    hits = 0
+    for worker in shared[2:]:
+        assert worker.stdout is not None
+        found, damaged = map(int, worker.stdout.read().split())
+        assert worker.wait() == 0
+        # Files get their names when they are whole.
+        assert damaged == 0
+        hits += found
+    for worker in shared:
+        assert worker.stdout is not None
+        worker.stdout.close()
+
+    assert hits > 0
+    assert bytes_in(tmp_path) <= 2 * MIB
+
+
+def test_many_threads_share_it(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=300 * KIB)
+    data = slow.inner.read(PACK)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        source = random.Random(seed)
+        for _ in range(150):
+            start, size = source.randrange(300 * KIB), source.randrange(30 * KIB)
+            if storage.read_range(PACK, start, start + size) != data[start : start + size]:
+                wrong.append(start)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+    assert storage.cache.counts.hits > 300
+
+
+# ---- offline -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, str, SlowStorage]:
+    """A cached store, the same offline, and what lies behind; some of the store was read through the cache."""
+    slow = SlowStorage(MemoryStorage(), "far://bucket", delay_seconds=0)
+    online, _ = slow_place(monkeypatch, CachedStorage(slow, ReadCache(tmp_path / "cache")))
+    offline, _ = slow_place(monkeypatch, CachedStorage(slow, ReadCache(tmp_path / "cache"), offline=True))
+    with keepstone.open(online, create=True) as store:
+        log = store.repository.session.log
+        for number in range(200):
+            log.append(lambda state, n=number: Draft(message=str(n)))
+        store.save("prompt", "a text")
+        store.save("model", random.Random(1).randbytes(3 * MIB))
+        store.save("other", random.Random(2).randbytes(3 * MIB))
+        store.collection("answers").update({"q1": 1, "q2": 2})
+        store.flush()
+    with keepstone.open(online, mode="r") as store:
+        assert len(store.load("model")) == 3 * MIB
+        assert dict(store.collection("answers").items()) == {"q1": 1, "q2": 2}
+    return online, offline, slow
+
+
+def test_offline_serves_what_was_read_and_names_what_was_not(place: tuple[str, str, SlowStorage]) -> None:
+    _, offline, slow = place
+    slow.forget()
+    with keepstone.open(offline, mode="r") as store:
+        assert store.load("prompt") == "a text"
+        assert store.load("model") == random.Random(1).randbytes(3 * MIB)
+        assert store.collection("answers")["q2"] == 2
+        assert "q3" not in store.collection("answers")
+        assert not store.exists("unknown")
+        with pytest.raises(
+            StorageError, match=r"offline, and packs/.* of far://bucket is not in the cache"
+        ) as caught:
+            store.load("other")
+        assert "connect, or" in caught.value.hint
+    assert not slow.requests
+
+
+def test_offline_sees_the_log_as_it_ended_when_it_was_last_seen(
+    place: tuple[str, str, SlowStorage], tmp_path: Path
+) -> None:
+    online, offline, slow = place
+    with keepstone.open(online) as store:
+        store.save("prompt", "another text")
+    slow.forget()
+    with keepstone.open(offline, mode="r") as store:
+        assert store.load("prompt") == "another text"
+        assert [version.number for version in store.versions("prompt")] == [2, 1]
+    assert not slow.requests
+
+
+def test_offline_a_commit_below_the_end_is_missed_and_one_above_it_absent(tmp_path: Path) -> None:
+    cache = ReadCache(tmp_path)
+    cache.last_seen.note_tip(5)
+    storage = CachedStorage(MemoryStorage(), cache, offline=True)
+
+    with pytest.raises(StorageError, match="is not in the cache"):
+        storage.read_range("log/00000000000000000005", 0, 9)
+    with pytest.raises(ObjectNotFoundError, match="ended at commit 5"):
+        storage.read_range("log/00000000000000000006", 0, 9)
+
+
+def test_offline_nothing_is_written(place: tuple[str, str, SlowStorage], tmp_path: Path) -> None:
+    storage = CachedStorage(place[2], ReadCache(tmp_path / "cache"), offline=True)
+    assert not storage.writable
+    for change in (
+        lambda: storage.write_new(PACK, b"x"),
+        lambda: storage.write_hint("checkpoints/LAST", b"x"),
+        lambda: storage.delete(PACK),
+    ):
+        with pytest.raises(StoragePermissionError, match="opened offline"):
+            change()
+
+
+def test_offline_with_an_empty_cache_says_what_it_lacks(tmp_path: Path) -> None:
+    storage = CachedStorage(MemoryStorage("memory://away"), ReadCache(tmp_path), offline=True)
+    for what in ("store.json", "log/00000000000000000000", "checkpoints/LAST", PACK):
+        with pytest.raises(StorageError, match=f"{what} of memory://away is not in the cache"):
+            storage.read_range(what, 0, 9)
+    with pytest.raises(StorageError, match="what lies below packs/"):
+        storage.list("packs/")
+
+
+def test_the_end_of_the_log_as_last_seen_never_goes_back(tmp_path: Path) -> None:
+    first, second = ReadCache(tmp_path), ReadCache(tmp_path)
+    for number, cache in [(3, first), (12, second), (7, first), (11, second)]:
+        cache.last_seen.note_tip(number)
+
+    assert ReadCache(tmp_path).last_seen.tip() == 12
