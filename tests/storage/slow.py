@@ -17,13 +17,14 @@ _numbers = itertools.count()
 
 
 class SlowStorage:
-    """Any storage, seen over a line with `delay_seconds` a request; `on_read` is called before each read."""
+    """Any storage, seen over a line with `delay_seconds` a request; `on_read` and `on_write` may fail it."""
 
     def __init__(self, inner: Storage, location: str = "", *, delay_seconds: float = 0.0005) -> None:
         self.inner = inner
         self.delay_seconds = delay_seconds
         self.reads_at_once = 16
         self.on_read: Callable[[str, int], None] = lambda key, start: None
+        self.on_write: Callable[[str], None] = lambda key: None
         self._location = location or inner.location
         self._lock = threading.Lock()
         self.forget()
@@ -72,6 +73,7 @@ class SlowStorage:
 
     def write_new(self, key: str, data: bytes) -> None:
         self._asked("write_new", key)
+        self.on_write(key)
         self.inner.write_new(key, data)
 
     def write_hint(self, key: str, data: bytes) -> None:

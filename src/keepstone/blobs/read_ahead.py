@@ -40,6 +40,21 @@ class _Item(Generic[T]):
         """How many ranges were planned for it."""
 
 
+def read_in_order(storage: ReadsRanges, spans: Iterable[Span], *, reads_at_once: int) -> Iterator[bytes]:
+    """Yield the bytes of each range; read ahead where more than one read at once pays."""
+    if reads_at_once == 1:
+        for span in spans:
+            yield storage.read_range(*span)
+        return
+    ahead = ReadAhead(storage, spans, lambda span: [span], reads_at_once=reads_at_once, keep=True)
+    try:
+        for span in ahead.each():
+            data = ahead.take(span)
+            yield storage.read_range(*span) if data is None else data
+    finally:
+        ahead.close()
+
+
 class _Crew:
     """A few threads that read. Not a ThreadPoolExecutor: at exit that waits for a medium that does not answer."""
 

@@ -116,5 +116,5 @@ def take_over_leftovers(
             for position, row in enumerate(index.rows)
             if row.kind != Kind.DICTIONARY
         }
-        if held <= wanted and has_its_bytes(session.storage, record):
+        if held <= wanted and has_its_bytes(session, record):
             staging.take_over(record, held)

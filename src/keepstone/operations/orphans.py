@@ -15,6 +15,8 @@ from blake3 import blake3
 from keepstone.blobs.blobstore import PackPlace
 from keepstone.blobs.footer import Entry, PackIndex
 from keepstone.blobs.pack import read_index_at_end
+from keepstone.blobs.read_ahead import read_in_order
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.errors import BlobNotFoundError, CorruptionError, ObjectNotFoundError
 from keepstone.foundation.format import PACK_PREFIX, Origin
@@ -69,18 +71,20 @@ def _record_of(name: PackName, size: int, footer_bytes: int, index: PackIndex) -
     )
 
 
-def has_its_bytes(storage: ReadsRanges, record: PackRecord) -> bool:
+def has_its_bytes(session: Session, record: PackRecord) -> bool:
     """Whether a pack's bytes are those of its name."""
     place = PackPlace(record.name.key, 0, record.size, record.footer_size)
-    return hash_of(storage, place) == record.name.digest
+    storage = session.storage
+    return hash_of(storage, place, reads_at_once=storage.reads_at_once) == record.name.digest
 
 
-def hash_of(storage: ReadsRanges, pack: PackPlace) -> bytes:
+def hash_of(storage: ReadsRanges, pack: PackPlace, *, reads_at_once: int = 1) -> bytes:
     """Return BLAKE3 of a pack's bytes, read piece by piece."""
     hasher = blake3(max_threads=hash_threads())
     end = pack.offset + pack.size
-    for start in range(pack.offset, end, _READ_BYTES):
-        hasher.update(storage.read_range(pack.key, start, min(start + _READ_BYTES, end)))
+    pieces = (Span(pack.key, at, min(at + _READ_BYTES, end)) for at in range(pack.offset, end, _READ_BYTES))
+    for data in read_in_order(storage, pieces, reads_at_once=reads_at_once):
+        hasher.update(data)
     return hasher.digest()
 
 
@@ -93,7 +97,7 @@ def publish_orphans(session: Session) -> int:
     The journals may be on a machine that is gone. If they are not, and are sealed again, the same entries stand in two
     packs, which is the same mapping (rule 9).
     """
-    found = [o for o in orphans(session, Origin.JOURNAL) if has_its_bytes(session.storage, o.record)]
+    found = [o for o in orphans(session, Origin.JOURNAL) if has_its_bytes(session, o.record)]
     if not found:
         return 0
     committed = session.log.append(lambda state: _draft(session, state, found))
