@@ -134,6 +134,12 @@ class BlobStore:
             with self._lock:
                 self._aheads = tuple(other for other in self._aheads if other is not ahead)
 
+    def known(self, packs: Iterable[PackPlace]) -> list[PackPlace]:
+        """Return those of `packs` whose index is in memory, where reading the others waits; else none."""
+        if self._reads_at_once == 1:
+            return []
+        return [pack for pack in packs if (pack.key, pack.offset) in self._indexes]
+
     def footer_spans(self, pack: PackPlace) -> list[Span]:
         """Return what reading a pack's index takes; nothing where it is in memory."""
         if (pack.key, pack.offset) in self._indexes:

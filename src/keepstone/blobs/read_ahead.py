@@ -22,7 +22,7 @@ T = TypeVar("T")
 AHEAD_BYTES_MAX: Final = 48 * 1024 * 1024
 """What is on its way or waiting to be taken, for one reader: five large requests. The allocator may hold twice that."""
 _WINDOW_BYTES_FIRST: Final = 1024 * 1024
-_WINDOW_FRACTION: Final = 0.75
+_WINDOW_FRACTION: Final = 5 / 6
 """Ranges are planned in windows that grow: who reads one value and leaves has not asked for all. In the worst order a
 whole window is held at once, so it must fit into the bound."""
 _WINDOW_GROWTH: Final = 4

@@ -111,16 +111,13 @@ class PackBlobs:
         """
         rest = set(wanted)
         found: dict[Digest, Place] = {}
-        with self._blobs.each(self._packs, self._footer_spans) as packs:
-            for pack in packs if rest else ():
-                index = self.index(pack)
-                if index is None:
-                    continue
-                for digest, position in self._positions(index, rest):
-                    found[digest] = self._blobs.place(pack, position)
-                rest -= found.keys()
-                if not rest:
-                    break
+        # Where reading waits, what is in memory is looked into before the other footers are asked for.
+        near = self._blobs.known(self._packs)
+        self._look_into(near, rest, found)
+        if rest:
+            known = set(near)
+            with self._blobs.each([p for p in self._packs if p not in known], self._footer_spans) as packs:
+                self._look_into(packs, rest, found)
         if not rest:
             return found
         renewed = self._again()
@@ -137,6 +134,17 @@ class PackBlobs:
             found = ((digest, index.find(digest)) for digest in wanted)
             return [(digest, position) for digest, position in found if position is not None]
         return [(Digest(d), position) for d, position in positions_in(index.footer.digests, wanted)]
+
+    def _look_into(self, packs: Iterable[PackPlace], rest: set[Digest], found: dict[Digest, Place]) -> None:
+        for pack in packs:
+            index = self.index(pack)
+            if index is None:
+                continue
+            for digest, position in self._positions(index, rest):
+                found[digest] = self._blobs.place(pack, position)
+            rest.difference_update(found)
+            if not rest:
+                break
 
     def _footer_spans(self, pack: PackPlace) -> list[Span]:
         return [] if pack in self._unreadable else self._blobs.footer_spans(pack)

@@ -244,7 +244,9 @@ class Repository:
         """Return the value that a manifest describes; `stream` gives blobs that are not committed yet."""
         source = stream or self.session.stream_blob
         read: Callable[[Part], bytes] = lambda part: b"".join(source(Digest(part.digest)))  # noqa: E731
-        with self.session.reading_ahead(Digest(part.digest) for part in manifest.parts):
+        # The pieces of a single part are read ahead all the same.
+        digests = [Digest(part.digest) for part in manifest.parts]
+        with self.session.reading_ahead(digests if len(digests) > 1 else ()):
             return self.registry.load(manifest, read, type, allow_pickle=allow_pickle)
 
     def manifest(self, digest: Digest) -> Manifest:
