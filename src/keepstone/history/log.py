@@ -121,14 +121,13 @@ class Log:
         return state
 
     def _opened(self) -> State:
-        found = self._checkpoints.hinted()
-        if found is not None:
-            batch = next(self._batches(found.state.number + 1, FAR_BEHIND), list[Commit]())
-            if len(batch) < FAR_BEHIND:
-                return self._publish(self._advanced(found.state, batch), found.mark)
-        # LAST is missing or far behind: a newer checkpoint may stand beside it.
-        found = self._checkpoints.listed() or found or Found(State(), Mark())
-        return self._publish(self._followed(found.state), found.mark)
+        found = self._checkpoints.hinted() or Found(State(), Mark())
+        batch = next(self._batches(found.state.number + 1, FAR_BEHIND), list[Commit]())
+        if len(batch) >= FAR_BEHIND:
+            # LAST is missing or far behind: a newer checkpoint may stand beside it. A short log needs none.
+            found = self._checkpoints.listed() or found
+            return self._publish(self._followed(found.state), found.mark)
+        return self._publish(self._advanced(found.state, batch), found.mark)
 
     def refresh(self) -> State:
         """Return the state at the tip as of now. One read if nothing is new.

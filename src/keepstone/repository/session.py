@@ -87,8 +87,7 @@ class Session:
         self._refreshed = -math.inf
         self._followed: State | None = None
         """The state above whose stamps the clock is known to be."""
-        self.entries.advance(self.log.open())
-        self.refresh()
+        self._look(self.log.open)
 
     def _scratch_folder(self) -> Path:
         import shutil
@@ -148,16 +147,19 @@ class Session:
         Journals are read first and the log second: what leaves a journal is in the log before.
         """
         with self._refresh_lock:
-            gone = self.spool.refresh()
+            self._look(self.log.refresh)
+
+    def _look(self, read_log: Callable[[], State]) -> None:
+        gone = self.spool.refresh()
+        state = read_log()
+        for _ in range(RETRIES_MAX):
+            if self.entries.advance(state):
+                break
+            # A neighbour has committed and folded since.
             state = self.log.refresh()
-            for _ in range(RETRIES_MAX):
-                if self.entries.advance(state):
-                    break
-                # A neighbour has committed and folded since.
-                state = self.log.refresh()
-            self.spool.forget(gone)
-            self._follow_stamps()
-            self._refreshed = time.monotonic()
+        self.spool.forget(gone)
+        self._follow_stamps()
+        self._refreshed = time.monotonic()
 
     def catch_up(self) -> None:
         """See what this process has just committed. That stands, so nothing is raised: what cannot be read now is
