@@ -12,12 +12,13 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from keepstone.operations.progress import Progress
 from keepstone.workflows.functions import CallOptions, Calls, answer_of, failure_of, overdue
 from keepstone.workflows.items import Field, Items
 from keepstone.workflows.ledger import Ledger
 from keepstone.workflows.record import Answer
 from keepstone.workflows.report import Report
-from keepstone.workflows.runner import Progress, RunOptions, raise_errors
+from keepstone.workflows.runner import RunOptions, raise_errors
 from keepstone.workflows.task import Feed, Task
 from keepstone.workflows.trouble import backoff_seconds
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from keepstone.foundation.errors import InvalidInputError, SerializerError
+from keepstone.operations.progress import Progress
 from keepstone.workflows.items import Field
 from keepstone.workflows.ledger import Ledger
 from keepstone.workflows.record import Answer, Record, read_answer
 from keepstone.workflows.report import Report
-from keepstone.workflows.runner import Crew, Progress, RunOptions, quiet, raise_errors
+from keepstone.workflows.runner import Crew, RunOptions, quiet, raise_errors
 from keepstone.workflows.task import Feed, Task
 from keepstone.workflows.trouble import backoff_seconds
 from keepstone.workflows.values import plain

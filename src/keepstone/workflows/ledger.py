@@ -9,27 +9,15 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, MutableMapping
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 from keepstone.foundation.digest import Digest
+from keepstone.operations.progress import ProgressCallback
 from keepstone.workflows.record import Answer, Record, make_record
 from keepstone.workflows.report import FAILURES_SHOWN_MAX
 from keepstone.workflows.task import Task
 
 Records = MutableMapping[str, Record]
-
-
-@runtime_checkable
-class ProgressCallback(Protocol):
-    """What progress is reported to; fsspec's Callback fits."""
-
-    def set_size(self, size: int | None) -> None:
-        """Learn how many items there are to do; None if nobody knows."""
-        ...
-
-    def absolute_update(self, value: int) -> None:
-        """Learn how many are finished, done or failed."""
-        ...
 
 
 class Ledger:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keepstone.foundation.errors import InvalidInputError
+from keepstone.operations.progress import ProgressCallback
 from keepstone.workflows.config import Claim, Config, changed_error, claim
 from keepstone.workflows.filters import FilterOptions, Pool
 from keepstone.workflows.inputs import InputFile
-from keepstone.workflows.ledger import Ledger, ProgressCallback
+from keepstone.workflows.ledger import Ledger
 from keepstone.workflows.report import Report
 from keepstone.workflows.runner import (
     RunOptions,

@@ -13,6 +13,7 @@ import msgspec
 
 from keepstone.foundation.errors import InvalidInputError, KeyNotFoundError
 from keepstone.foundation.names import check_name
+from keepstone.operations.progress import Progress, progress_of
 from keepstone.workflows.config import Claim, claim, read_claim, value_config
 from keepstone.workflows.functions import CallOptions, run_functions
 from keepstone.workflows.items import Field, Items
@@ -20,11 +21,9 @@ from keepstone.workflows.ledger import Ledger
 from keepstone.workflows.record import Record, Summary, Tally, now_text
 from keepstone.workflows.report import Report
 from keepstone.workflows.runner import (
-    Progress,
     RunOptions,
     check_count,
     make_report,
-    progress_of,
 )
 from keepstone.workflows.values import short_key
 
@@ -198,7 +197,7 @@ class Results(Mapping[str, Record]):
 
     def ledger(self, items: object, options: RunOptions, progress: Progress) -> Ledger:
         """Return the ledger of a run over `items`."""
-        callback = progress_of(progress)
+        callback = progress_of(progress, "items")
         if callback is not None:
             callback.set_size(len(items) if isinstance(items, Sized) else None)
         return Ledger(

@@ -1,4 +1,4 @@
-"""What every run shares: its options, waiting for workers, Ctrl-C, progress, the report.
+"""What every run shares: its options, waiting for workers, Ctrl-C, the report.
 
 Layer: workflows. The first Ctrl-C drains (nothing new is asked, what is in flight is recorded), the second
 gives up what is in flight; nothing that was acknowledged is lost by either.
@@ -7,7 +7,6 @@ gives up what is in flight; nothing that was acknowledged is lost by either.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +14,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from keepstone.foundation.errors import InvalidInputError
-from keepstone.workflows.ledger import Ledger, ProgressCallback
+from keepstone.workflows.ledger import Ledger
 from keepstone.workflows.report import Report
 from keepstone.workflows.task import Feed
 
 WAIT_SECONDS = 0.2
 ENTER_SECONDS = 0.02
 """After an interrupted start: how long its thread may take to say that it runs."""
-LINE_SECONDS = 5.0
 
 Say = Callable[[str], None]
 """Where remarks go while a run goes on."""
@@ -155,49 +153,3 @@ def make_report(
         first_failures=tuple(ledger.first_failures),
         notes=tuple(ledger.notes),
     )
-
-
-class LineProgress:
-    """Plain lines on standard error, one every few seconds: what `progress=True` means."""
-
-    def __init__(self) -> None:
-        self._size: int | None = None
-        self._next = time.monotonic() + LINE_SECONDS
-
-    def set_size(self, size: int | None) -> None:
-        """Learn how many items there are to do."""
-        self._size = size
-
-    def absolute_update(self, value: int) -> None:
-        """Write a line if the last one is some seconds old."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + LINE_SECONDS
-            sys.stderr.write(f"{value:,}{f' of {self._size:,}' if self._size is not None else ''} items\n")
-
-
-class _CallProgress:
-    """A plain function (finished, size) as a callback."""
-
-    def __init__(self, function: Callable[[int, int | None], object]) -> None:
-        self._function = function
-        self._size: int | None = None
-
-    def set_size(self, size: int | None) -> None:
-        self._size = size
-        self._function(0, size)
-
-    def absolute_update(self, value: int) -> None:
-        self._function(value, self._size)
-
-
-Progress = bool | ProgressCallback | Callable[[int, int | None], object]
-
-
-def progress_of(progress: Progress) -> ProgressCallback | None:
-    """Return the callback for what a caller gave as `progress`."""
-    if isinstance(progress, bool):
-        return LineProgress() if progress else None
-    if isinstance(progress, ProgressCallback):
-        return progress
-    return _CallProgress(progress)
