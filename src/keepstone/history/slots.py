@@ -27,7 +27,7 @@ from keepstone.storage.base import Storage
 HEADER_BYTES_GUESS: Final = 16 * 1024
 """The first read of a slot; most headers are shorter, a longer one takes a second read."""
 SINGLE_READS: Final = 4
-"""Commits read one by one before a tail is taken to be long: then as many at once, then twice as many, and so on."""
+"""Commits read one by one before a tail is taken to be long and read in parallel."""
 PUTS_MAX: Final = 6
 """How often the same bytes are offered to a slot that stays empty."""
 WAIT_SECONDS_FIRST: Final = 0.002
@@ -114,14 +114,14 @@ class Slots:
     def _tail_in_parallel(self, first: int, window: int) -> Iterator[list[Commit]]:
         from concurrent.futures import ThreadPoolExecutor
 
-        count = min(SINGLE_READS, window)
         with ThreadPoolExecutor(window) as pool:
+            limit, window = window, min(window, SINGLE_READS)
             while True:
                 try:
-                    found = list(pool.map(self.find, range(first, first + count)))
+                    found = list(pool.map(self.find, range(first, first + window)))
                 except RuntimeError:
                     # At exit no thread can be started any more, and closing a store still reads the log.
-                    found = [self.find(number) for number in range(first, first + count)]
+                    found = [self.find(number) for number in range(first, first + window)]
                 present = [commit for commit in takewhile(bool, found) if commit is not None]
                 if present:
                     yield present
@@ -129,10 +129,10 @@ class Slots:
                 if any(found[len(present) :]):
                     # A later slot is taken: so this one was taken after the read that missed it, or is lost.
                     self.require(first)
-                elif len(present) < count:
+                elif len(present) < window:
                     return
-                # A read past the end costs as much as any other.
-                count = min(2 * count, window)
+                # As long as there was, so much may be to come: reads behind the tip cost as much as others.
+                window = min(2 * window, limit)
 
     def require(self, number: int) -> None:
         """Return if slot `number`, before one that is taken, is taken too.
