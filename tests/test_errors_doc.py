@@ -18,6 +18,7 @@ from tests.errors.damage import DAMAGE
 from tests.errors.locks import LOCKS
 from tests.errors.medium import MEDIUM
 from tests.errors.names import NAMES
+from tests.errors.others import OTHERS
 from tests.errors.places import PLACES
 from tests.errors.store_to_harm import Place, make_store
 from tests.errors.values import VALUES
@@ -51,7 +52,7 @@ def rows() -> Iterator[Row]:
             yield Row(cells[0], cells[1], cells[2].rstrip("|").strip())
 
 
-PROVOKED: Final = NAMES | PLACES | BUCKETS | VALUES | WRONG_TYPES | DAMAGE | LOCKS | MEDIUM
+PROVOKED: Final = NAMES | PLACES | BUCKETS | VALUES | WRONG_TYPES | DAMAGE | LOCKS | OTHERS | MEDIUM
 ROWS: Final = list(rows())
 CHANGES_ON_PURPOSE: Final = {
     "a version that was removed",

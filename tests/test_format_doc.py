@@ -19,6 +19,7 @@ from keepstone.history.validate import Rule
 from keepstone.objects.manifest import Manifest, Part, PartMode
 from keepstone.operations import bundle
 from keepstone.operations.pins import PinnedLock
+from keepstone.operations.sync_memory import SyncMark, SyncMemory
 from keepstone.repository import leaves
 from keepstone.repository.identity import Identity
 from keepstone.repository.medium import ProbeRecord
@@ -76,6 +77,8 @@ STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
         Part,
         PinnedLock,
         ProbeRecord,
+        SyncMemory,
+        SyncMark,
         bundle.BundleTable,
         bundle.BundledPack,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from keepstone.api import Store as Store
+    from keepstone.api import clone as clone
     from keepstone.api import locked as locked
     from keepstone.api import open as open  # noqa: A004
     from keepstone.foundation.digest import Digest as Digest
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from keepstone.foundation.names import quote as quote
     from keepstone.foundation.names import unquote as unquote
     from keepstone.operations.locked import Locked as Locked
+    from keepstone.operations.sync_plan import SyncPlan as SyncPlan
+    from keepstone.operations.sync_plan import SyncReport as SyncReport
     from keepstone.operations.verify import verify_bundle as verify_bundle
     from keepstone.repository.collection import Collection as Collection
     from keepstone.repository.past import Past as Past
@@ -37,7 +40,10 @@ _PLACES: Final = {
     "Results": "keepstone.workflows.results",
     "Store": "keepstone.api",
     "Transaction": "keepstone.repository.transaction",
+    "SyncPlan": "keepstone.operations.sync_plan",
+    "SyncReport": "keepstone.operations.sync_plan",
     "Version": "keepstone.repository.version",
+    "clone": "keepstone.api",
     "locked": "keepstone.api",
     "open": "keepstone.api",
     "quote": "keepstone.foundation.names",

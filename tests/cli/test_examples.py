@@ -49,6 +49,7 @@ def fill(folder: Path) -> None:
         store.collection("answers/gsm8k")["q17"] = {"output": 72}
         store.pin(["models/email"], "keepstone.lock")
         store.bundle("keepstone.lock", "paper.bundle")
+        keepstone.clone(".keepstone", "other-store")
         results = keepstone.Results(store, "gsm8k/beam", config={"model": "m"})
         results.add(keepstone.Record(key="q1", input={"question": "q1"}, output="a", correct=True))
         results.add(keepstone.Record(key="q2", input={"question": "q2"}, error="timeout"))

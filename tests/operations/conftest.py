@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.operations import handing
+from tests.operations.bucket import Requests, buckets
 
 import keepstone
+from keepstone import Store
 from keepstone.operations.fsck import Finding, FsckReport, fsck_location
 
 ANSWERS = {f"q{i}": {"i": i, "text": "word " * 20} for i in range(30)}
@@ -73,3 +76,36 @@ def snapshot() -> Callable[[Path], dict[str, tuple[int, int, bytes]]]:
         }
 
     return take
+
+
+# ---- two stores -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def net() -> Iterator[Requests]:
+    with buckets() as requests:
+        yield requests
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Store]:
+    with keepstone.open(tmp_path / "here") as store:
+        yield store
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Store]:
+    with keepstone.open(tmp_path / "there") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def full_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with something of everything, and a snapshot."""
+    folder = tmp_path_factory.mktemp("made")
+    handing.fill(folder / "store", folder)
+    with keepstone.open(folder / "store") as store:
+        store.collection("answers").snapshot(aliases=["submitted"])
+        store.collection("answers")["q8"] = "set after the snapshot"
+        store.flush()
+    return folder / "store"

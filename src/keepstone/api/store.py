@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from keepstone.api.exchange import Exchange
 from keepstone.api.upkeep import Upkeep
 from keepstone.foundation.errors import InvalidInputError, StorageError
 from keepstone.foundation.names import check_name
@@ -33,7 +34,7 @@ T = TypeVar("T")
 Mode = Literal["a", "r"]
 
 
-class Store(Upkeep):
+class Store(Upkeep, Exchange):
     """Artifacts, their versions, and collections, at one place; safe to use from many threads.
 
     Use `keepstone.open`. Pickles as location and options, so it can be handed to worker processes.

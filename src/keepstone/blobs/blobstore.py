@@ -271,12 +271,17 @@ class BlobStore:
             data,
             self._decompressor,
             place.dictionary,
-            lambda identity: self._dictionary(place.pack, identity),
+            lambda identity: self.dictionary(place.pack, identity),
             where=place.pack.key,
             offset=place.pack.offset + place.offset,
         )
 
-    def _dictionary(self, pack: PackPlace, identity: bytes) -> bytes:
+    def dictionary(self, pack: PackPlace, identity: bytes) -> bytes:
+        """Return the dictionary of a pack that frames name as `identity`, verified.
+
+        Raises:
+            MalformedError: it is not there.
+        """
         index = self.index(pack)
         for known, position in index.footer.dictionaries:
             if known == identity:

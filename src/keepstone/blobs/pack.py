@@ -119,7 +119,7 @@ class PackBuilder:
         dictionary = train(small, sum(map(len, small)))
         shared = compress_many(small, self.level, dictionary)
         if dictionary:
-            self._add_dictionary(dictionary)
+            self.add_dictionary(dictionary)
         codec = Codec.ZSTD_DICTIONARY if dictionary else Codec.ZSTD
         position = 1 + list(self._dictionaries).index(dictionary.id) if dictionary else 0
         self._append_small(
@@ -159,7 +159,13 @@ class PackBuilder:
         self._parts.extend(chain.from_iterable(zip(headers, frames, strict=True)))
         self.size += PACK_FRAME_HEADER_BYTES * len(frames) + sum(sizes)
 
-    def _add_dictionary(self, dictionary: Dictionary) -> None:
+    @property
+    def dictionaries(self) -> int:
+        """How many dictionaries were added; there is room for 255."""
+        return len(self._dictionaries)
+
+    def add_dictionary(self, dictionary: Dictionary) -> None:
+        """Add what frames that follow are compressed with."""
         if dictionary.id not in self._dictionaries:
             self._dictionaries[dictionary.id] = len(self._digests)
             self.add(dictionary.digest, dictionary.content, Kind.DICTIONARY)

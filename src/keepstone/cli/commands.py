@@ -76,6 +76,10 @@ GROUPS: Final = (
     (
         "Hand on",
         (
+            Command("push", "bring to another store what this one has and it lacks", "push"),
+            Command("pull", "bring here what another store has and this one lacks", "pull"),
+            Command("sync", "pull from another store, then push to it", "sync"),
+            Command("clone", "make a new store that holds all that another one holds", "clone"),
             Command("pin", "write a lock file, and protect what it names", "pin"),
             Command("unpin", "take the protection of a lock away", "unpin"),
             Command("restore", "bring what a lock names into a store, byte for byte", "restore"),

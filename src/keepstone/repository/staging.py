@@ -111,6 +111,11 @@ class Staging:
         self._written.append(record)
         self._written_digests.update(digests)
 
+    def carry(self, builder: PackBuilder) -> None:
+        """Let what `builder` holds ride in the commit itself; nothing else was added."""
+        assert self._builder.empty
+        self._builder = builder
+
     def add_content(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
         """Keep content of any size; return its digest and size in bytes."""
         hasher = blake3()

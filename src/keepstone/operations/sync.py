@@ -1,0 +1,354 @@
+"""Syncing two stores: push, pull, both, and clone; each is a survey and a commit, and can be cut off and repeated.
+
+Layer: operations. The store one stands in remembers what was synced with which other store, so that asking whether
+there is anything new costs two reads there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from keepstone.foundation.errors import InvalidInputError, StorageError, StoreNotFoundError
+from keepstone.history.commit import NO_PARENT, RefChange
+from keepstone.history.slots import Slots
+from keepstone.history.state import State
+from keepstone.operations.progress import ProgressCallback
+from keepstone.operations.sync_decision import Decision, agreed_after
+from keepstone.operations.sync_memory import (
+    News,
+    SyncMark,
+    SyncMemory,
+    memory_change,
+    news_since,
+    put_back,
+    read_memory,
+    remember,
+    require_same_history,
+    stage_memory,
+)
+from keepstone.operations.sync_report import SyncChanges, changes_of
+from keepstone.operations.sync_selection import Selection, check_select, selection_of
+from keepstone.operations.sync_survey import Known, Survey, survey
+from keepstone.operations.sync_transfer import Transferred, transfer
+from keepstone.repository.opening import close_repository, open_repository
+from keepstone.repository.repository import Repository
+from keepstone.repository.staging import Staging
+from keepstone.storage.base import Storage
+from keepstone.storage.calls import preparing
+from keepstone.storage.local import LocalStorage
+from keepstone.storage.locate import locate, without_credentials
+
+Place = str | os.PathLike[str] | Repository
+Way = Literal["push", "pull"]
+
+NOTE_BYTES_MIN: Final = 8 * 1024 * 1024
+"""Before so much is written, a note says that a sync was begun: if it is cut off, the next one uses what is there."""
+
+
+class SyncOptions(NamedTuple):
+    """What callers choose."""
+
+    select: tuple[str, ...] | None = None
+    lineage: bool = False
+    create: bool = False
+    """Whether to make the store that is pushed to."""
+    afresh: bool = False
+    """Whether to forget what was synced before."""
+    progress: ProgressCallback | None = None
+
+
+def sync(
+    here: Repository, place: Place, ways: Iterable[Way], options: SyncOptions
+) -> tuple[SyncChanges, ...]:
+    """Go these ways between `here` and the store at `place`; return what each did. See `Store.sync`."""
+    return _Sync(here, place, options).run(tuple(ways))
+
+
+def plan(
+    here: Repository, place: Place, ways: Iterable[Way], options: SyncOptions
+) -> tuple[SyncChanges, ...]:
+    """Return what `sync` would do now, changing nothing: one for each way."""
+    return _Sync(here, place, options).preview(tuple(ways))
+
+
+class _Sync:
+    """One sync of the store `here` with another one."""
+
+    def __init__(self, here: Repository, place: Place, options: SyncOptions) -> None:
+        self._here = here
+        self._place = place
+        self._options = options
+        self._select = check_select(options.select)
+        self._storage: Storage | None = None
+        self._begun: dict[Way, int] = {}
+        if isinstance(place, Repository):
+            self._location = place.session.storage.location
+        else:
+            self._storage = locate(place)
+            self._location = self._storage.location
+        if self._location == here.session.storage.location:
+            raise InvalidInputError(
+                f"{self._location} is this store itself", hint="name another store to sync with"
+            )
+
+    @property
+    def _has_journals(self) -> bool:
+        """Whether items may lie in journals at the other store, as in any folder."""
+        if isinstance(self._place, Repository):
+            return self._place.session.keeps_journals
+        return isinstance(self._storage, LocalStorage)
+
+    # ---- the two verbs -----------------------------------------------------------------------------------------------
+
+    def run(self, ways: tuple[Way, ...]) -> tuple[SyncChanges, ...]:
+        session = self._here.session
+        if "pull" in ways:
+            session.require_writable()
+        if session.writable:
+            # What lies in this process's journal, and in those of processes that are gone, goes too.
+            self._here.sealer.flush()
+        session.refresh()
+        if self._has_nothing_new(ways):
+            return tuple(self._nothing(way) for way in ways)
+        with self._open(ways) as other:
+            if other.session.writable and "pull" in ways:
+                # As with one's own: what programs that are gone left in a folder is published, so that it comes.
+                other.sealer.flush()
+                other.session.refresh()
+            return tuple(self._go(way, other) for way in ways)
+
+    def preview(self, ways: tuple[Way, ...]) -> tuple[SyncChanges, ...]:
+        self._here.session.refresh()
+        if self._has_nothing_new(ways):
+            return tuple(self._nothing(way) for way in ways)
+        try:
+            with self._open(ways, reads_only=True) as other:
+                return tuple(self._look(way, other) for way in ways)
+        except StoreNotFoundError:
+            if not self._options.create:
+                raise
+            empty = open_repository(locate("memory://"), create=True, writable=True)
+            try:
+                return tuple(self._look(way, empty) for way in ways)
+            finally:
+                close_repository(empty)
+
+    def _nothing(self, way: Way) -> SyncChanges:
+        here = self._here.session.storage.location
+        source, target = (here, self._location) if way == "push" else (self._location, here)
+        return SyncChanges(way, source, target)
+
+    @contextmanager
+    def _open(self, ways: tuple[Way, ...], *, reads_only: bool = False) -> Generator[Repository]:
+        if isinstance(self._place, Repository):
+            self._place.session.refresh()
+            yield self._place
+            return
+        writes = ("push" in ways or self._has_journals) and not reads_only
+        storage = self._storage if writes and self._storage else locate(self._place, writable=False)
+        if "push" not in ways:
+            writes = writes and storage.writable
+        try:
+            creates = "push" in ways and not reads_only and self._options.create
+            other = open_repository(storage, create=creates, writable=writes)
+        except StoreNotFoundError as error:
+            if "push" in ways and not self._options.create:
+                error.hint = "if it is to be made, say so: `--create`, `create=True`"
+            raise
+        try:
+            yield other
+        finally:
+            close_repository(other)
+
+    # ---- is there anything new? --------------------------------------------------------------------------------------
+
+    def _memory(self) -> SyncMemory | None:
+        if self._options.afresh:
+            return None
+        return read_memory(self._here.session, self._location)
+
+    def _has_nothing_new(self, ways: tuple[Way, ...]) -> bool:
+        """Whether both are as the last sync left them: at most two reads of the other store.
+
+        Raises:
+            DivergedError: the other store was put back, or is another one.
+        """
+        memory = self._memory()
+        if memory is None or memory.open or self._select is not None:
+            return False
+        if "push" in ways:
+            if memory.pushed is None:
+                return False
+            if news_since(self._here.session, memory.pushed.own, memory) != News.none():
+                return False
+        mark = memory.pulled if "pull" in ways else memory.pushed
+        if mark is None or ("pull" in ways and self._has_journals):
+            return False
+        storage = self._place.session.storage if isinstance(self._place, Repository) else self._storage
+        assert storage is not None
+        slots = Slots(storage, memory.store_id, sleep=_no_sleep, random=_never)
+        if mark.other >= 0:
+            found = slots.find(mark.other)
+            if found is None or found.hash != mark.other_hash:
+                raise put_back(self._location, mark)
+        return "pull" not in ways or slots.find(mark.other + 1) is None
+
+    # ---- one way -----------------------------------------------------------------------------------------------------
+
+    def _ends(self, way: Way, other: Repository) -> tuple[Repository, Repository]:
+        return (self._here, other) if way == "push" else (other, self._here)
+
+    def _known(self, way: Way, other: Repository, memory: SyncMemory | None) -> Known:
+        if memory is None:
+            return Known()
+        marks = [mark for mark in (memory.pushed, memory.pulled) if mark is not None]
+        if marks:
+            # The chain of hashes speaks for the older one.
+            newest = max(marks, key=lambda mark: mark.other)
+            if memory.store_id != other.session.identity.id_bytes:
+                raise put_back(self._location, newest)
+            require_same_history(other.session, newest, self._location)
+        agreed, unsettled = dict(memory.agreed), frozenset(memory.open)
+        news = None
+        if self._select is None and way == "push" and memory.pushed is not None:
+            news = news_since(self._here.session, memory.pushed.own, memory)
+        elif self._select is None and way == "pull" and memory.pulled is not None:
+            news = news_since(other.session, memory.pulled.other)
+        return Known(news, agreed, unsettled)
+
+    def _look(self, way: Way, other: Repository) -> SyncChanges:
+        source, target = self._ends(way, other)
+        selected = selection_of(source, self._select, lineage=self._options.lineage)
+        found = survey(source.session, target.session, selected, self._known(way, other, self._memory()))
+        return changes_of(way, self._here, self._location, found, found.decision, None)
+
+    def _go(self, way: Way, other: Repository) -> SyncChanges:
+        source, target = self._ends(way, other)
+        target.session.require_writable()
+        memory = self._memory()
+        before = target.session.log.state
+
+        def selection() -> tuple[Selection, Known]:
+            selected = selection_of(source, self._select, lineage=self._options.lineage)
+            return selected, self._known(way, other, memory)
+
+        def base(found: Survey) -> tuple[int, bool]:
+            return self._begin(way, other, target.session.log.state, memory, found)
+
+        def note(found: Survey, staging: Staging, state: State, decision: Decision) -> RefChange | None:
+            if way == "push":
+                return None
+            after = self._after(way, other, memory, found.source_state, before, decision, state.length)
+            return memory_change(state, after, stage_memory(staging, after))
+
+        done = transfer(
+            source,
+            target,
+            selection,
+            base=base,
+            note=note,
+            message=self._message(way),
+            progress=self._options.progress,
+        )
+        self._end(way, other, memory, before, done)
+        return changes_of(way, self._here, self._location, done.survey, done.decision, done.commit)
+
+    def _message(self, way: Way) -> str:
+        here = without_credentials(self._here.session.storage.location)
+        return f"push from {here}" if way == "push" else f"pull from {self._location}"
+
+    def _begin(
+        self, way: Way, other: Repository, state: State, memory: SyncMemory | None, found: Survey
+    ) -> tuple[int, bool]:
+        """Return what new packs are named by; note that a sync was begun where it may take long."""
+        was_begun = self._begun.get(way)
+        if was_begun is None and memory is not None:
+            was_begun = memory.push_base if way == "push" else memory.pull_base
+        if was_begun is not None and state.floor <= was_begun <= state.length:
+            return was_begun, True
+        self._begun[way] = state.length
+        if found.bytes >= NOTE_BYTES_MIN and self._here.session.writable:
+            field = "push_base" if way == "push" else "pull_base"
+            noted = memory or SyncMemory(self._location, other.session.identity.id_bytes)
+            with preparing():
+                remember(self._here, msgspec.structs.replace(noted, **{field: state.length}))
+        return state.length, False
+
+    # ---- what is remembered ------------------------------------------------------------------------------------------
+
+    def _after(
+        self,
+        way: Way,
+        other: Repository,
+        memory: SyncMemory | None,
+        source: State,
+        target_before: State,
+        decision: Decision,
+        target_number: int,
+    ) -> SyncMemory:
+        """Return what is to be remembered when the target's commit is `target_number`; a push adds its hash later."""
+        old = memory or SyncMemory(self._location, other.session.identity.id_bytes)
+        agreed = agreed_after(dict(old.agreed), decision)
+        conflicts = {conflict.alias for conflict in decision.conflicts}
+        unsettled = (set(old.open) - decision.settled) | conflicts
+        field = "push_base" if way == "push" else "pull_base"
+        after = msgspec.structs.replace(
+            old,
+            agreed=tuple(sorted(agreed.items())),
+            open=tuple(sorted(unsettled)),
+            **{field: None},
+        )
+        if self._select is not None:
+            return after
+        if way == "pull":
+            mark = SyncMark(target_number, source.number, bytes(source.hash))
+            pushed = mark if target_before.number < 0 else old.pushed
+            return msgspec.structs.replace(after, pulled=mark, pushed=pushed)
+        return after
+
+    def _end(
+        self, way: Way, other: Repository, memory: SyncMemory | None, before: State, done: Transferred
+    ) -> None:
+        """Remember what was synced, where the commit of a pull does not say so already."""
+        if not self._here.session.writable or (way == "pull" and done.commit is not None):
+            return
+        survey_ = done.survey
+        number = survey_.target_state.number if done.commit is None else done.commit.number
+        after = self._after(way, other, memory, survey_.source_state, before, done.decision, number)
+        if way == "push" and self._select is None:
+            there = done.commit.hash if done.commit is not None else survey_.target_state.hash
+            mark = SyncMark(survey_.source_state.number, number, bytes(there) if number >= 0 else NO_PARENT)
+            pulled = after.pulled
+            nothing_else = done.commit is not None and (
+                (pulled is not None and pulled.other == number - 1) or number == 0
+            )
+            if nothing_else:
+                # Only this push came to the other store since it was last pulled from.
+                pulled = mark
+            after = msgspec.structs.replace(after, pushed=mark, pulled=pulled)
+        if memory is not None and done.commit is None and self._is_as_before(way, memory, after):
+            after = msgspec.structs.replace(after, pushed=memory.pushed, pulled=memory.pulled)
+        if after != memory:
+            # What was asked for has happened; without the note the next sync has more to look at.
+            with suppress(StorageError):
+                remember(self._here, after)
+
+    def _is_as_before(self, way: Way, memory: SyncMemory, after: SyncMemory) -> bool:
+        """Whether nothing came to either store but notes like this one; a mark that says so again says nothing."""
+        old, new = (memory.pushed, after.pushed) if way == "push" else (memory.pulled, after.pulled)
+        if old is None or new is None or old.other_hash != new.other_hash:
+            return False
+        return way == "pull" or news_since(self._here.session, old.own, memory) == News.none()
+
+
+def _no_sleep(_: float) -> None:
+    return None
+
+
+def _never() -> float:
+    return 0.0

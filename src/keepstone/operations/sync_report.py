@@ -1,0 +1,117 @@
+"""What a sync did, or would do, one way: counts, names, new numbers, conflicts; printed, it is short.
+
+Layer: operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
+
+from keepstone.history.commit import Commit
+from keepstone.operations.sync_decision import Decision
+from keepstone.operations.sync_names import AliasConflict, MovedAlias, SyncedVersion
+from keepstone.operations.sync_survey import Survey
+from keepstone.repository.repository import Repository
+
+_SHOWN_MAX: Final = 20
+
+T = TypeVar("T")
+
+
+class SyncChanges(NamedTuple):
+    """One way of a sync; of a plan, what would be so if nothing changes until then."""
+
+    way: Literal["push", "pull"]
+    source: str
+    """Where it comes from."""
+    target: str
+    """Where it goes to."""
+    objects: int = 0
+    """Objects that are written, the commit among them; of a plan, about."""
+    bytes: int = 0
+    """Stored bytes that go over."""
+    items: int = 0
+    """Entries of collections that go over, removals among them."""
+    names: tuple[str, ...] = ()
+    """Names that the target did not have."""
+    versions: tuple[SyncedVersion, ...] = ()
+    """Versions that came, with their numbers in both stores."""
+    withheld: tuple[str, ...] = ()
+    """Versions, as at the source, that stay away since they were removed at the target."""
+    aliases: tuple[MovedAlias, ...] = ()
+    """Aliases of the target that follow the source."""
+    conflicts: tuple[AliasConflict, ...] = ()
+    """Aliases that were moved in both stores, and stay as they are."""
+    commit: int | None = None
+    """Number of the target's commit; None where there was nothing to do, and in plans."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the target has it all."""
+        return not (self.objects or self.conflicts)
+
+    def __str__(self) -> str:
+        arrow = f"{self.way} {self.source} → {self.target}"
+        lines: list[str] = []
+        if self.objects:
+            counts = [
+                f"{len(self.versions):,} versions",
+                f"{self.items:,} items",
+                f"{len(self.names):,} new names",
+            ]
+            lines.append(f"{arrow}: {', '.join(counts)} ({self.bytes:,} bytes in {self.objects:,} objects)")
+        else:
+            lines.append(f"{arrow}: nothing new")
+        renumbered = [v for v in self.versions if v.source != v.target]
+        lines += _some(renumbered, lambda v: f"  {v.source} is {v.target} there")
+        lines += _some(self.aliases, _moved)
+        lines += _some(self.withheld, lambda s: f"  {s} was removed there, and stays away")
+        lines += _some(self.conflicts, _conflict)
+        return "\n".join(lines)
+
+
+def _moved(alias: MovedAlias) -> str:
+    return f"  {alias.alias} → v{alias.number}" if alias.number else f"  {alias.alias} is removed"
+
+
+def _conflict(conflict: AliasConflict) -> str:
+    mine, theirs = (text[:15] + "…" if text else "absent" for text in (conflict.source, conflict.target))
+    return f"  conflict: {conflict.alias} is {mine} at the source and {theirs} at the target; both stay"
+
+
+def _some(found: Sequence[T], line: Callable[[T], str]) -> list[str]:
+    lines = [line(one) for one in found[:_SHOWN_MAX]]
+    if len(found) > _SHOWN_MAX:
+        lines.append(f"  … and {len(found) - _SHOWN_MAX:,} more")
+    return lines
+
+
+def changes_of(
+    way: Literal["push", "pull"],
+    here: Repository,
+    other: str,
+    found: Survey,
+    decision: Decision,
+    commit: Commit | None,
+) -> SyncChanges:
+    """Return what a survey and its commit come to."""
+    own = here.session.storage.location
+    source, target = (own, other) if way == "push" else (other, own)
+    objects = 0 if found.is_empty else found.objects + 1
+    if commit is not None:
+        objects = len(commit.add) + 1
+    return SyncChanges(
+        way,
+        source,
+        target,
+        objects=objects,
+        bytes=found.bytes,
+        items=found.items,
+        names=decision.names,
+        versions=decision.versions,
+        withheld=decision.withheld,
+        aliases=decision.aliases,
+        conflicts=decision.conflicts,
+        commit=None if commit is None else commit.number,
+    )

@@ -1,0 +1,419 @@
+"""Pushing, pulling and cloning: what one store has comes to the other, once, as it is, and nothing else."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.operations.bucket import Requests, bucket
+from tests.operations.conftest import flip
+from tests.operations.handing import ANSWERS, LARGE
+
+import keepstone
+from keepstone import (
+    BlobNotFoundError,
+    CorruptionError,
+    DivergedError,
+    InvalidInputError,
+    KindError,
+    StoragePermissionError,
+    Store,
+    StoreNotFoundError,
+)
+from keepstone.history.commit import Draft, RefChange
+from keepstone.operations import sync_outbox, sync_survey
+
+CONTENT = random.Random(5).randbytes(40_000)
+
+
+def seen(store: Store) -> dict[str, Any]:
+    """Return all that can be read of a store, by digest."""
+    names = store.names()
+    return {
+        "versions": {
+            v.selector: (v.digest, v.created, None if v.is_snapshot else v.load())
+            for name in names
+            for v in store.versions(name)
+            if v.serializer != "folder"
+        },
+        "aliases": {name: store.aliases(name) for name in names},
+        "items": {
+            name: {key: store.collection(name).digest_of(key) for key in store.collection(name)}
+            for name in store.names(kind="collection")
+        },
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_everything_comes_as_it_is(kind: str, full_store: Path, tmp_path: Path, net: Requests) -> None:
+    place = str(tmp_path / "other") if kind == "folder" else f"bucket://{tmp_path.name}"
+    with keepstone.open(full_store) as store:
+        report = store.push(place, create=True)
+        assert len(report.changes[0].versions) == 9
+        with keepstone.open(place) as other:
+            assert seen(other) == seen(store)
+            assert other.id != store.id
+            assert dict(other.collection("answers@submitted")) == dict(store.collection("answers@submitted"))
+            assert other.collection("answers@v1")["q8"] == ANSWERS["q8"]
+            assert other.fsck(read_data=True).findings == ()
+            assert other.stats().commits == 1
+        assert store.push(place).is_nothing
+    keepstone.clone(place, tmp_path / "cloned")
+    with keepstone.open(tmp_path / "cloned") as cloned, keepstone.open(full_store) as store:
+        assert seen(cloned) == seen(store)
+        assert cloned.fsck(read_data=True).findings == ()
+        assert cloned.sync(place).is_nothing
+        # Before so much is written, a note says that it was begun.
+        assert cloned.stats().commits == 2
+
+
+def test_what_is_new_goes_and_nothing_else(here: Store, there: Store) -> None:
+    here.save("m", CONTENT)
+    here.collection("c").update({"a": 1, "b": 2})
+    here.push(there)
+    here.save("m", CONTENT + b"more")
+    here.collection("c")["a"] = 3
+    del here.collection("c")["b"]
+    (changes,) = here.push(there).changes
+
+    assert [version.target for version in changes.versions] == ["m@v2"]
+    assert (changes.items, changes.names) == (2, ())
+    assert changes.bytes < 2 * len(CONTENT)
+    assert dict(there.collection("c")) == {"a": 3}
+    assert there.load("m") == CONTENT + b"more"
+
+
+def test_content_that_is_there_is_not_copied_and_its_packs_are_needed(here: Store, there: Store) -> None:
+    there.save("theirs", LARGE)
+    here.save("mine", LARGE)
+    here.save("another", LARGE + b"end")
+    (changes,) = here.push(there).changes
+
+    assert changes.bytes < 1024 * 1024 + 10_000
+    assert there.load("mine") == LARGE
+    assert there.load("another") == LARGE + b"end"
+    commit = next(there.repository.session.log.commits_backwards())
+    assert commit.needs
+    assert there.fsck(read_data=True).findings == ()
+
+
+def test_removed_items_are_removed_there_and_removed_versions_stay(here: Store, there: Store) -> None:
+    for value in ("one", "two"):
+        here.save("m", value)
+    here.collection("c").update({"a": 1, "b": 2})
+    here.push(there)
+    here.remove("m@v1")
+    here.remove("c")
+    here.push(there)
+
+    assert [v.load() for v in there.versions("m")] == ["two", "one"]
+    assert len(there.collection("c")) == 0
+
+
+def test_a_version_that_was_removed_there_does_not_come_back(here: Store, there: Store) -> None:
+    for value in ("one", "two", "three"):
+        here.save("m", value)
+    here.push(there)
+    there.remove("m@v1")
+    here.save("m", "four")
+    (changes,) = here.push(there).changes
+    assert changes.withheld == ("m@v1",)
+    assert [(v.number, v.load()) for v in there.versions("m")] == [(4, "four"), (3, "three"), (2, "two")]
+    # The same content saved anew is a new version.
+    here.save("m", "one")
+    here.push(there)
+    assert there.load("m") == "one"
+    assert there.resolve("m").number == 5
+
+
+def test_what_was_saved_here_and_removed_there_without_a_sync_stays_away(here: Store, there: Store) -> None:
+    there.save("m", "both had it")
+    there.save("m", "another")
+    there.remove("m@v1")
+    here.save("m", "both had it")
+    here.save("m", "new")
+    (changes,) = here.push(there).changes
+    assert changes.withheld == ("m@v1",)
+    assert [v.load() for v in there.versions("m")] == ["new", "another"]
+
+
+def test_versions_of_both_stand_in_both_under_their_own_numbers(here: Store, there: Store) -> None:
+    here.save("m", "first")
+    here.push(there)
+    here.save("m", "mine")
+    there.save("m", "theirs")
+    report = here.sync(there)
+
+    assert [v.load() for v in here.versions("m")] == ["theirs", "mine", "first"]
+    assert [v.load() for v in there.versions("m")] == ["mine", "theirs", "first"]
+    assert [(v.source, v.target) for way in report.changes for v in way.versions] == [
+        ("m@v2", "m@v3"),
+        ("m@v2", "m@v3"),
+    ]
+    assert "m@v2 is m@v3 there" in str(report)
+    assert {v.created for v in here.versions("m")} == {v.created for v in there.versions("m")}
+    assert here.sync(there).is_nothing
+    assert there.sync(here).changes[0].versions == ()
+
+
+def test_equal_versions_of_both_are_one(here: Store, there: Store) -> None:
+    for value in ("a", "b", "a"):
+        here.save("m", value)
+    there.save("m", "a")
+    here.push(there)
+    assert [v.load() for v in there.versions("m")] == ["a", "b", "a"]
+    assert there.pull(here).changes[0].versions == ()
+    assert here.pull(there).changes[0].versions == ()
+
+
+def test_a_kind_that_differs_changes_nothing(here: Store, there: Store) -> None:
+    here.save("other", 1)
+    here.save("x", 1)
+    there.collection("x")["k"] = 1
+    there.flush()
+    before = seen(there)
+    with pytest.raises(KindError, match="'x' is a collection, not an artifact"):
+        here.push(there)
+    assert seen(there) == before
+
+
+# ---- packs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_large_pack_is_copied_as_it_is_only_if_all_of_it_is_wanted(
+    here: Store, there: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_survey, "WHOLE_PACK_BYTES_MIN", 100_000)
+    here.collection("c").update({f"k{i}": random.Random(i).randbytes(2_000) for i in range(200)})
+    here.flush()
+    here.save("m", random.Random(1).randbytes(2_000_000))
+    here.push(there)
+    ours = {name.digest: pack for name, pack in here.repository.session.log.state.packs.items()}
+    theirs = {name.digest: pack for name, pack in there.repository.session.log.state.packs.items()}
+    same = ours.keys() & theirs.keys()
+    assert sorted(ours[digest].record.size > 100_000 for digest in same) == [True, True]
+
+    del here.collection("c")["k7"]
+    here.flush()
+    with keepstone.open(str(there.location) + "2") as another:
+        here.push(another)
+        again = {name.digest for name in another.repository.session.log.state.packs}
+        assert len(again & ours.keys()) == 1
+        assert len(another.collection("c")) == 199
+        assert another.fsck(read_data=True).findings == ()
+    assert there.fsck(read_data=True).findings == ()
+
+
+def test_many_packs_become_few_and_dictionaries_travel(
+    here: Store, there: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_outbox, "_DICTIONARIES_MAX", 3)
+    items = here.collection("c")
+    for round_ in range(8):
+        items.update({f"k{round_}/{i}": {"text": f"word {i} " * 40, "n": i} for i in range(1_600)})
+        items.flush()
+    here.push(there)
+    packs = there.repository.session.log.state.packs.values()
+    assert len(packs) < 6
+    assert dict(there.collection("c")) == dict(items)
+    assert there.fsck(read_data=True).findings == ()
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_a_store_cannot_be_synced_with_itself(here: Store) -> None:
+    for place in (here, here.location):
+        with pytest.raises(InvalidInputError, match="is this store itself"):
+            here.sync(place)
+
+
+def test_a_store_is_made_only_when_asked(here: Store, tmp_path: Path) -> None:
+    here.save("m", 1)
+    with pytest.raises(StoreNotFoundError):
+        here.push(tmp_path / "nowhere")
+    with pytest.raises(StoreNotFoundError):
+        here.plan_push(tmp_path / "nowhere").report  # noqa: B018
+    assert not (tmp_path / "nowhere").exists()
+    plan = here.plan_push(tmp_path / "nowhere", create=True)
+    assert "1 versions" in str(plan)
+    assert not (tmp_path / "nowhere").exists()
+    plan.apply()
+    with pytest.raises(StoreNotFoundError):
+        keepstone.clone(tmp_path / "nothing", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(InvalidInputError, match="a store at"):
+        keepstone.clone(tmp_path / "nowhere", here.location)
+
+
+def test_a_reader_can_push_and_not_pull(here: Store, there: Store) -> None:
+    here.save("m", 1)
+    with keepstone.open(here.location, mode="r") as reader:
+        assert reader.push(there).changes[0].versions
+        assert not reader.push(there).changes[0].versions
+        with pytest.raises(StoragePermissionError):
+            reader.pull(there)
+    here.save("n", 1)
+    with keepstone.open(there.location, mode="r") as reader, pytest.raises(StoragePermissionError):
+        here.push(reader)
+
+
+def test_items_from_the_future_are_refused(here: Store, there: Store) -> None:
+    session = here.repository.session
+    now = session.clock.now_ns
+    session.clock.now_ns = lambda: now() + 2 * 3_600 * 10**9
+    here.collection("c")["k"] = 1
+    session.clock.now_ns = now
+    with pytest.raises(InvalidInputError, match=r"item 'k' of 'c' is stamped 20.* more than an hour ahead"):
+        here.push(there)
+    assert there.stats().commits == 0
+
+
+def test_another_store_in_the_old_one_s_place_is_noticed(here: Store, tmp_path: Path, net: Requests) -> None:
+    place = f"bucket://{tmp_path.name}"
+    here.save("m", 1)
+    here.push(place, create=True)
+    early = dict(bucket(tmp_path.name).objects)
+    here.save("m", 2)
+    here.push(place)
+    objects = bucket(tmp_path.name).objects
+    objects.clear()
+    objects.update(early)
+    for verb in (here.push, here.pull, here.sync):
+        with pytest.raises(DivergedError, match="no longer holds commit 1"):
+            verb(place)
+    here.save("m", 3)
+    with pytest.raises(DivergedError, match="no longer holds commit 1"):
+        here.push(place)
+    assert [v.target for v in here.push(place, afresh=True).changes[0].versions] == ["m@v2", "m@v3"]
+    objects.clear()
+    keepstone.open(place, create=True).close()
+    with pytest.raises(DivergedError):
+        here.sync(place)
+    assert len(here.sync(place, afresh=True).changes[1].versions) == 3
+    assert here.sync(place).is_nothing
+
+
+# ---- damage --------------------------------------------------------------------------------------------------------
+
+
+def test_damage_at_the_source_is_named_and_changes_nothing(tmp_path: Path, there: Store) -> None:
+    with keepstone.open(tmp_path / "s") as store:
+        store.save("m/large", LARGE)
+        store.collection("c").update({f"k{i}": random.Random(i).randbytes(500) for i in range(100)})
+        store.flush()
+    packs = sorted((tmp_path / "s" / "packs").rglob("*-*"), key=lambda p: p.stat().st_size)
+    for pack, title in zip(packs, ("item 'k2", "m/large@v1"), strict=True):
+        flip(pack, pack.stat().st_size // 4)
+        with (
+            keepstone.open(tmp_path / "s", mode="r") as store,
+            pytest.raises((CorruptionError, BlobNotFoundError), match=title),
+        ):
+            store.push(there)
+        assert there.stats().commits == 0
+        flip(pack, pack.stat().st_size // 4)
+    with keepstone.open(tmp_path / "s", mode="r") as store:
+        store.push(there)
+
+
+def test_damage_in_a_pack_that_is_copied_as_it_is_is_named(
+    tmp_path: Path, there: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_survey, "WHOLE_PACK_BYTES_MIN", 10_000)
+    with keepstone.open(tmp_path / "s") as store:
+        store.collection("c").update({f"k{i}": random.Random(i).randbytes(500) for i in range(100)})
+        store.flush()
+    (pack,) = (tmp_path / "s" / "packs").rglob("*-*")
+    flip(pack, 700)
+    with (
+        keepstone.open(tmp_path / "s", mode="r") as store,
+        pytest.raises(CorruptionError, match="item 'k1' of 'c' cannot be read whole"),
+    ):
+        store.push(there)
+    assert there.stats().commits == 0
+
+
+def test_memory_of_a_sync_that_cannot_be_read_costs_only_work(here: Store, there: Store) -> None:
+    here.save("m", 1, aliases=["prod"])
+    here.push(there)
+    ref = next(r for r in here.repository.session.log.state.refs if r.startswith(":sync/"))
+    here.repository.session.log.append(
+        lambda state: Draft(refs=(RefChange(ref, state.refs[ref], bytes(32)),))
+    )
+    assert here.push(there).is_nothing
+    assert here.push(there).is_nothing
+    assert here.fsck().ok
+
+
+# ---- beside others -------------------------------------------------------------------------------------------------
+
+
+def test_many_push_at_once_and_nothing_is_lost_or_twice(tmp_path: Path, net: Requests) -> None:
+    place = f"bucket://{tmp_path.name}"
+    keepstone.open(place, create=True).close()
+    stores = [keepstone.open(tmp_path / str(number)) for number in range(4)]
+    for number, store in enumerate(stores):
+        store.save("same", "same content")
+        store.save("m", f"from {number}", aliases=[f"by-{number}"])
+        store.collection("c").update({f"{number}/{i}": i for i in range(50)} | {"shared": number})
+    errors: list[BaseException] = []
+
+    def work(store: Store) -> None:
+        try:
+            for value in ("second", "third"):
+                store.push(place)
+                store.save("m", f"{value} of {store.location[-1]}")
+            store.push(place)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    with keepstone.open(place) as other:
+        assert [v.load() for v in other.versions("same")] == ["same content"]
+        assert sorted(v.load() for v in other.versions("m")) == sorted(
+            v.load() for store in stores for v in store.versions("m")
+        )
+        assert {alias: other.load(f"m@{alias}") for alias in other.aliases("m")} == {
+            f"by-{number}": f"from {number}" for number in range(4)
+        }
+        assert len(other.collection("c")) == 201
+        assert other.fsck(read_data=True).findings == ()
+    for store in stores:
+        assert not store.sync(place).conflicts
+        assert len(store.versions("m")) == 12
+        store.close()
+
+
+def test_progress_counts_bytes(here: Store, there: Store) -> None:
+    here.save("m", CONTENT)
+    told: list[tuple[int, int | None]] = []
+    here.push(there, progress=lambda done, size: told.append((done, size)))
+    assert told[0][0] == 0
+    assert told[-1][0] == told[-1][1] == told[0][1]
+    assert told[-1][0] >= len(CONTENT)
+
+
+def test_what_a_killed_program_left_in_its_journal_comes_too(here: Store, tmp_path: Path) -> None:
+    program = """
+import os, keepstone
+store = keepstone.open("other")
+store.collection("c").update({"a": 1, "b": 2})
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
+    here.pull(tmp_path / "other")
+    assert dict(here.collection("c")) == {"a": 1, "b": 2}
+    subprocess.run([sys.executable, "-c", program.replace('"a": 1', '"a": 3')], cwd=tmp_path, check=False)
+    here.pull(tmp_path / "other")
+    assert here.collection("c")["a"] == 3
+    assert here.pull(tmp_path / "other").is_nothing
