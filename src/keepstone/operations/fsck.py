@@ -24,6 +24,7 @@ from keepstone.operations.fsck_pins import check_pins
 from keepstone.repository.identity import read_identity
 from keepstone.repository.repository import Repository
 from keepstone.storage.base import Storage
+from keepstone.storage.cached import without_cache
 from keepstone.storage.draft import TEMPORARY_PREFIX
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import locate
@@ -36,7 +37,7 @@ _MOVED_MAX: Final = 3
 
 def fsck(repository: Repository, *, read_data: bool = False) -> FsckReport:
     """Check an open store; see `Store.fsck`."""
-    return fsck_storage(repository.session.storage, read_data=read_data)
+    return fsck_storage(without_cache(repository.session.storage), read_data=read_data)
 
 
 def fsck_location(location: str, *, read_data: bool = False) -> FsckReport:

@@ -100,7 +100,7 @@ class _Sync:
     def _has_journals(self) -> bool:
         """Whether items may lie in journals at the other store, as in any folder."""
         if isinstance(self._place, Repository):
-            return self._place.session.keeps_journals
+            return not self._place.session.local.is_published
         return isinstance(self._storage, LocalStorage)
 
     # ---- the two verbs -----------------------------------------------------------------------------------------------

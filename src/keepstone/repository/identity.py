@@ -74,12 +74,16 @@ def create_identity(storage: Storage, *, locks: str) -> Identity:
     """Create a store on empty storage and return its identity; of two creators at once both get the winner's."""
     fresh = Identity(format=FORMAT_VERSION, store_id=os.urandom(16).hex(), locks=locks)
     fresh = msgspec.structs.replace(fresh, check=_check_of(fresh))
-    text = msgspec.json.format(msgspec.json.encode(fresh), indent=2) + b"\n"
     try:
-        storage.write_new(STORE_KEY, text)
+        storage.write_new(STORE_KEY, encode_identity(fresh))
     except ObjectExistsError:
         return read_identity(storage)
     return fresh
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """Return what `store.json` holds."""
+    return msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
 
 
 def read_identity(storage: Storage) -> Identity:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from keepstone.foundation.bell import Bell
-from keepstone.foundation.errors import KeepstoneError, StorageBusyError, StorageError
+from keepstone.foundation.errors import KeepstoneError, StorageBusyError
 from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
 from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
 from keepstone.repository.session import Session
@@ -49,7 +49,7 @@ class Sealer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        if session.local.is_published and not session.offline:
+        if session.local.is_published:
             # Others see nothing of a journal: it does not wait for company.
             session.spool.on_birth = self.start
         self._reset()
@@ -182,18 +182,8 @@ class Sealer:
             StorageError: it could not be; what was acknowledged is still in the journal. It never says `landed`: a
                 commit of some of it may stand, and flushing again does the rest.
         """
-        self._require_online()
         with preparing():
             self._flush()
-
-    def _require_online(self) -> None:
-        spool = self._session.spool
-        if self._session.offline and spool.own_names():
-            raise StorageError(
-                f"{self._session.storage.location} was opened offline: what was set waits in {spool.folder}",
-                path=str(spool.folder),
-                hint="nothing is lost: open it online on this machine, which publishes it",
-            )
 
     def _flush(self) -> None:
         session = self._session
@@ -251,8 +241,6 @@ class Sealer:
         """Whether what lies in journals cannot stay there when the store is closed, or is too much for it."""
         spool = self._session.spool
         journals = len(spool.journals())
-        if self._session.offline:
-            return False
         if self._session.local.is_published:
             # Also what others left: the one who opens the store next may sit at another machine.
             return journals > 0

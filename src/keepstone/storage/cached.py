@@ -21,40 +21,35 @@ from keepstone.foundation.format import (
 from keepstone.storage.base import ObjectInfo, Storage, check_key
 from keepstone.storage.keys import check_prefix, check_range
 from keepstone.storage.read_cache import ReadCache
+from keepstone.storage.wrapper import StorageWrapper
 
 _IMMUTABLE = (PACK_PREFIX, LOG_PREFIX, CHECKPOINT_PREFIX)
 WRITTEN_BYTES_MAX = 1024 * 1024
 """What is written is kept up to this size: commits and small packs are read again soon, and offline they are needed."""
 
 
-class CachedStorage:
+class CachedStorage(StorageWrapper):
     """`storage`, reading through `cache`. `offline`: the storage is never asked, and nothing can be written."""
 
     def __init__(self, storage: Storage, cache: ReadCache, *, offline: bool = False) -> None:
-        self.storage = storage
-        """What lies behind; for those who must see the medium itself, as `fsck` does."""
+        super().__init__(storage)
         self.cache = cache
         self.offline = offline
         self._tip_noted = -1
         self._last_noted: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"CachedStorage({self.storage!r}, {self.cache!r}{', offline=True' if self.offline else ''})"
-
-    @property
-    def location(self) -> str:
-        """That of the storage behind."""
-        return self.storage.location
+        return f"CachedStorage({self.inner!r}, {self.cache!r}{', offline=True' if self.offline else ''})"
 
     @property
     def writable(self) -> bool:
         """Whether writing may succeed at all; not offline."""
-        return self.storage.writable and not self.offline
+        return self.inner.writable and not self.offline
 
     @property
     def reads_at_once(self) -> int:
         """As the storage behind; 1 offline, where no read waits."""
-        return 1 if self.offline else self.storage.reads_at_once
+        return 1 if self.offline else self.inner.reads_at_once
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -69,7 +64,7 @@ class CachedStorage:
             return data
         if self.offline:
             self._refuse(key)
-        data = self.storage.read(key)
+        data = self.inner.read(key)
         self._keep(key, 0, data, ends=True)
         return data
 
@@ -89,7 +84,7 @@ class CachedStorage:
             return data
         if self.offline:
             self._refuse(key)
-        data = self.storage.read_range(key, start, end)
+        data = self.inner.read_range(key, start, end)
         self._keep(key, start, data, ends=len(data) < end - start)
         return data
 
@@ -101,7 +96,7 @@ class CachedStorage:
             return size
         if self.offline:
             self._refuse(key)
-        return self.storage.size(key)
+        return self.inner.size(key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, sorted by key.
@@ -112,13 +107,13 @@ class CachedStorage:
         check_prefix(prefix)
         if self.offline:
             self._refuse(f"what lies below {prefix or 'its root'}")
-        return self.storage.list(prefix)
+        return self.inner.list(prefix)
 
     def _read_hint(self, key: str, start: int, end: int | None) -> bytes:
         if not self.offline:
             if key != CHECKPOINT_LAST_KEY:
-                return self.storage.read(key) if end is None else self.storage.read_range(key, start, end)
-            data = self.storage.read(key)
+                return self.inner.read(key) if end is None else self.inner.read_range(key, start, end)
+            data = self.inner.read(key)
             self._note_last(data)
             return data[start:end]
         seen = self.cache.last_seen.noted(key) if key == CHECKPOINT_LAST_KEY else None
@@ -156,7 +151,7 @@ class CachedStorage:
     def write_new(self, key: str, data: bytes) -> None:
         """Create an object, whole or not at all, only if the key is free; as the storage behind."""
         self._require_connection("write", check_key(key))
-        self.storage.write_new(key, data)
+        self.inner.write_new(key, data)
         if _is_kept(key) and len(data) <= WRITTEN_BYTES_MAX:
             self._keep(key, 0, data, ends=True)
 
@@ -165,25 +160,21 @@ class CachedStorage:
         self._require_connection("write", check_key(key))
         if _is_kept(key):
             self.cache.forget(key)
-        self.storage.write_hint(key, data)
+        self.inner.write_hint(key, data)
         if key == CHECKPOINT_LAST_KEY:
             self._note_last(data)
 
     def delete(self, key: str) -> None:
         """Remove an object, here and behind; nothing happens where there is none."""
         self._require_connection("delete", check_key(key))
-        self.storage.delete(key)
+        self.inner.delete(key)
         if _is_kept(key):
             self.cache.forget(key)
 
     def settle(self, prefix: str) -> None:
         """Make durable what is already visible below `prefix`; nothing to do offline."""
         if not self.offline:
-            self.storage.settle(prefix)
-
-    def close(self) -> None:
-        """Let go of what is kept open for reading."""
-        self.storage.close()
+            self.inner.settle(prefix)
 
     def _require_connection(self, action: str, key: str) -> None:
         if self.offline:
@@ -192,6 +183,11 @@ class CachedStorage:
                 path=f"{self.location}/{key}",
                 hint="connect, and open it without offline=True",
             )
+
+
+def without_cache(storage: Storage) -> Storage:
+    """Return the medium itself, for those who must see that and not what it once was."""
+    return storage.inner if isinstance(storage, CachedStorage) else storage
 
 
 def _is_kept(key: str) -> bool:

@@ -30,7 +30,16 @@ def spool_folder(store_id: str, location: str) -> Path:
 
 def cache_folder(store_id: str, location: str) -> Path:
     """Return the folder for what may be deleted at any time: below `$KEEPSTONE_CACHE`, else in the user's cache."""
-    return _below(CACHE_VARIABLE, _cache_folder()) / _named(store_id, location)
+    return _cache_of(location) / store_id
+
+
+def cached_store(location: str) -> str | None:
+    """Return the id of the store that was read last at a location; None where nothing of it is kept here."""
+    try:
+        found = [(entry.stat().st_mtime_ns, entry.name) for entry in os.scandir(_cache_of(location))]
+    except OSError:
+        return None
+    return max(found)[1] if found else None
 
 
 def is_lasting(folder: Path) -> bool:
@@ -60,6 +69,10 @@ def host_id() -> str:
         machine = b""
     # Containers made from one image share the id, but not the name.
     return f"{host_name()}-{Digest.of(machine).hex()[:8]}"
+
+
+def _cache_of(location: str) -> Path:
+    return _below(CACHE_VARIABLE, _cache_folder()) / location_id(location)
 
 
 def _named(store_id: str, location: str) -> str:
