@@ -15,6 +15,8 @@ OUTSIDE = sorted(p for p in SOURCE.rglob("*.py") if p.parent.name != "cli" and p
 CALLS = {"print", "input", "exit", "quit"}
 # Standard error is left to the progress that a caller of the library asks for.
 ATTRIBUTES = {"sys.exit", "sys.stdout", "sys.argv", "os.environ", "os.getenv"}
+SETTINGS = SOURCE / "storage" / "places.py"
+"""The one other file that reads the environment."""
 
 
 def crossings(tree: ast.AST) -> Iterator[str]:
@@ -29,7 +31,8 @@ def crossings(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_nothing_below_the_command_line_prints_or_reads_the_environment(path: Path) -> None:
-    assert list(crossings(ast.parse(path.read_text()))) == []
+    found = list(crossings(ast.parse(path.read_text())))
+    assert [crossing for crossing in found if path != SETTINGS or "os.environ" not in crossing] == []
 
 
 def test_what_is_looked_for_is_found() -> None:

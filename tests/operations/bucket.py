@@ -105,7 +105,7 @@ def bucket(name: str, *, writable: bool = True) -> Bucket:
 def buckets() -> Generator[Requests]:
     """Let `bucket://name` be a place of stores."""
     backends: dict[str, Any] = locate._BACKENDS
-    backends["bucket"] = lambda rest, writable: bucket(rest, writable=writable is not False)
+    backends["bucket"] = lambda scheme, rest, writable: bucket(rest, writable=writable is not False)
     requests.arm(0)
     requests.take()
     try:

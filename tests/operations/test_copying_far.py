@@ -135,7 +135,7 @@ from tests.peak import peak_bytes
 from tests.storage.slow import SlowStorage
 near, what = sys.argv[1:]
 slow = SlowStorage(LocalStorage(near + "/near", writable=False), "slow://near")
-locate._BACKENDS["slow"] = lambda rest, writable: slow
+locate._BACKENDS["slow"] = lambda scheme, rest, writable: slow
 before = peak_bytes()
 if what == "restore":
     with keepstone.open(near + "/to") as store:

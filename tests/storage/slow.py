@@ -103,7 +103,7 @@ def slow_place(monkeypatch: pytest.MonkeyPatch, inner: Storage | None = None) ->
     """Return a URL that means a slow storage, and that storage."""
     name = f"slow-{next(_numbers)}"
     storage = SlowStorage(inner or MemoryStorage(f"memory://{name}"), f"{name}://store")
-    monkeypatch.setitem(locating._BACKENDS, name, lambda rest, writable: storage)
+    monkeypatch.setitem(locating._BACKENDS, name, lambda scheme, rest, writable: storage)
     return storage.location, storage
 
 
