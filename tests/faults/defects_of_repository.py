@@ -53,8 +53,8 @@ REPOSITORY_DEFECTS: Final = (
         "keepstone.repository.session",
         (
             (
-                "            gone = self.spool.refresh()\n            state = self.log.refresh()\n",
-                "            state = self.log.refresh()\n            gone = self.spool.refresh()\n",
+                "        gone = self.spool.refresh()\n        state = read_log()\n",
+                "        state = read_log()\n        gone = self.spool.refresh()\n",
             ),
         ),
         "tests/repository/test_reading.py::test_an_item_that_is_published_between_two_looks_is_found",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,8 +26,11 @@ from keepstone import (
     Store,
     StoreNotFoundError,
 )
+from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES
+from keepstone.foundation.format import Kind
 from keepstone.history.commit import Draft, RefChange
-from keepstone.operations import sync_outbox, sync_survey
+from keepstone.operations import sync_outbox, sync_reading, sync_survey
+from keepstone.repository.entries import pack_place
 
 CONTENT = random.Random(5).randbytes(40_000)
 
@@ -417,3 +421,73 @@ os.kill(os.getpid(), 9)
     here.pull(tmp_path / "other")
     assert here.collection("c")["a"] == 3
     assert here.pull(tmp_path / "other").is_nothing
+
+
+def test_a_collection_that_was_removed_there_is_listed_again_with_a_new_item(
+    here: Store, there: Store
+) -> None:
+    here.collection("c").update({"a": 1})
+    here.push(there)
+    there.remove("c")
+    here.push(there)
+    assert there.names() == []
+    here.collection("c")["b"] = 2
+    here.push(there)
+    assert there.names() == ["c"]
+    assert dict(there.collection("c")) == {"b": 2}
+
+
+def test_a_recipe_in_another_s_place_is_noticed(tmp_path: Path, there: Store) -> None:
+    with keepstone.open(tmp_path / "s") as store, store.transaction() as change:
+        for name in ("x", "y"):
+            change.save(name, random.Random(name).randbytes(2 * 1024 * 1024))
+    with keepstone.open(tmp_path / "s", mode="r") as store:
+        session = store.repository.session
+        (pack,) = [pack for pack in session.log.state.packs.values() if pack.slot < 0]
+        index = session.blobs.index(pack_place(pack))
+        one, two = [row for row in index.rows if row.kind == Kind.RECIPE]
+    path = tmp_path / "s" / pack.key
+    data = path.read_bytes()
+    size = PACK_FRAME_HEADER_BYTES + one.stored_size
+    first, second = (data[row.offset : row.offset + size] for row in (one, two))
+    path.write_bytes(data.replace(first, b"?" * size).replace(second, first).replace(b"?" * size, second))
+    with (
+        keepstone.open(tmp_path / "s", mode="r") as store,
+        pytest.raises(CorruptionError, match=r"x@v1 cannot be read whole: blob .* reads as"),
+    ):
+        store.push(there)
+    assert there.stats().commits == 0
+
+
+def test_copies_of_a_folder_that_went_on_by_themselves_come_together_again(
+    here: Store, tmp_path: Path
+) -> None:
+    here.save("m", "first", aliases=["prod"])
+    here.close()
+    shutil.copytree(tmp_path / "here", tmp_path / "copy")
+    with keepstone.open(tmp_path / "here") as one, keepstone.open(tmp_path / "copy") as two:
+        assert one.id == two.id
+        one.save("m", "mine")
+        two.save("m", "theirs", aliases=["new"])
+        one.sync(two)
+        assert {v.load() for v in one.versions("m")} == {v.load() for v in two.versions("m")}
+        assert one.load("m@new") == two.load("m@new") == "theirs"
+        assert one.fsck(read_data=True).findings == two.fsck(read_data=True).findings == ()
+
+
+def test_large_packs_come_whole_from_a_bucket(
+    here: Store, tmp_path: Path, net: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_survey, "WHOLE_PACK_BYTES_MIN", 100_000)
+    monkeypatch.setattr(sync_reading, "RUN_BYTES_MAX", 100_000)
+    place = f"bucket://{tmp_path.name}"
+    with keepstone.open(place, create=True) as store:
+        store.save("m", LARGE)
+        store.collection("c").update({f"k{i}": random.Random(i).randbytes(2_000) for i in range(500)})
+    here.pull(place)
+    assert here.load("m") == LARGE
+    assert here.collection("c")["k7"] == random.Random(7).randbytes(2_000)
+    assert {name.digest for name in here.repository.session.log.state.packs} & {
+        bytes.fromhex(key[-64:]) for key in bucket(tmp_path.name).objects if key.startswith("packs/")
+    }
+    assert here.fsck(read_data=True).findings == ()

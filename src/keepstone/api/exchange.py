@@ -96,7 +96,10 @@ class Exchange(ABC):
         create: bool = False,
         afresh: bool = False,
     ) -> SyncPlan:
-        """Return what `push` would do; nothing is changed, or looked at, before it is printed, asked or applied."""
+        """Return what `push` would do; nothing is changed, or looked at, before it is printed, asked or applied.
+
+        `push` publishes first what lies in journals here; a plan does not count that.
+        """
         from keepstone.operations.sync_plan import SyncPlan
 
         return SyncPlan(self.repository, _place(other), ("push",), select, lineage, create, afresh)

@@ -41,7 +41,7 @@ from keepstone.repository.staging import Staging
 from keepstone.storage.base import Storage
 from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
-from keepstone.storage.locate import locate, without_credentials
+from keepstone.storage.locate import is_url, locate
 
 Place = str | os.PathLike[str] | Repository
 Way = Literal["push", "pull"]
@@ -66,22 +66,23 @@ def sync(
     here: Repository, place: Place, ways: Iterable[Way], options: SyncOptions
 ) -> tuple[SyncChanges, ...]:
     """Go these ways between `here` and the store at `place`; return what each did. See `Store.sync`."""
-    return _Sync(here, place, options).run(tuple(ways))
+    return _Sync(here, place, tuple(ways), options).run()
 
 
 def plan(
     here: Repository, place: Place, ways: Iterable[Way], options: SyncOptions
 ) -> tuple[SyncChanges, ...]:
     """Return what `sync` would do now, changing nothing: one for each way."""
-    return _Sync(here, place, options).preview(tuple(ways))
+    return _Sync(here, place, tuple(ways), options).preview()
 
 
 class _Sync:
     """One sync of the store `here` with another one."""
 
-    def __init__(self, here: Repository, place: Place, options: SyncOptions) -> None:
+    def __init__(self, here: Repository, place: Place, ways: tuple[Way, ...], options: SyncOptions) -> None:
         self._here = here
         self._place = place
+        self._ways = ways
         self._options = options
         self._select = check_select(options.select)
         self._storage: Storage | None = None
@@ -89,7 +90,7 @@ class _Sync:
         if isinstance(place, Repository):
             self._location = place.session.storage.location
         else:
-            self._storage = locate(place)
+            self._storage = locate(place, writable=None if self._may_write(place) else False)
             self._location = self._storage.location
         if self._location == here.session.storage.location:
             raise InvalidInputError(
@@ -103,31 +104,36 @@ class _Sync:
             return not self._place.session.local.is_published
         return isinstance(self._storage, LocalStorage)
 
+    def _may_write(self, place: str | os.PathLike[str]) -> bool:
+        # What programs that are gone left in a folder is published before it is pulled.
+        return "push" in self._ways or not is_url(os.fspath(place))
+
     # ---- the two verbs -----------------------------------------------------------------------------------------------
 
-    def run(self, ways: tuple[Way, ...]) -> tuple[SyncChanges, ...]:
-        session = self._here.session
+    def run(self) -> tuple[SyncChanges, ...]:
+        session, ways = self._here.session, self._ways
         if "pull" in ways:
             session.require_writable()
         if session.writable:
             # What lies in this process's journal, and in those of processes that are gone, goes too.
             self._here.sealer.flush()
         session.refresh()
-        if self._has_nothing_new(ways):
+        if self._has_nothing_new():
             return tuple(self._nothing(way) for way in ways)
-        with self._open(ways) as other:
+        with self._open() as other:
             if other.session.writable and "pull" in ways:
                 # As with one's own: what programs that are gone left in a folder is published, so that it comes.
                 other.sealer.flush()
                 other.session.refresh()
             return tuple(self._go(way, other) for way in ways)
 
-    def preview(self, ways: tuple[Way, ...]) -> tuple[SyncChanges, ...]:
+    def preview(self) -> tuple[SyncChanges, ...]:
+        ways = self._ways
         self._here.session.refresh()
-        if self._has_nothing_new(ways):
+        if self._has_nothing_new():
             return tuple(self._nothing(way) for way in ways)
         try:
-            with self._open(ways, reads_only=True) as other:
+            with self._open(reads_only=True) as other:
                 return tuple(self._look(way, other) for way in ways)
         except StoreNotFoundError:
             if not self._options.create:
@@ -144,20 +150,19 @@ class _Sync:
         return SyncChanges(way, source, target)
 
     @contextmanager
-    def _open(self, ways: tuple[Way, ...], *, reads_only: bool = False) -> Generator[Repository]:
+    def _open(self, *, reads_only: bool = False) -> Generator[Repository]:
         if isinstance(self._place, Repository):
             self._place.session.refresh()
             yield self._place
             return
-        writes = ("push" in ways or self._has_journals) and not reads_only
-        storage = self._storage if writes and self._storage else locate(self._place, writable=False)
-        if "push" not in ways:
-            writes = writes and storage.writable
+        assert self._storage is not None
+        pushes = "push" in self._ways
+        storage = locate(self._place, writable=False) if reads_only else self._storage
+        creates = pushes and not reads_only and self._options.create
         try:
-            creates = "push" in ways and not reads_only and self._options.create
-            other = open_repository(storage, create=creates, writable=writes)
+            other = open_repository(storage, create=creates, writable=pushes or storage.writable)
         except StoreNotFoundError as error:
-            if "push" in ways and not self._options.create:
+            if pushes and not self._options.create:
                 error.hint = "if it is to be made, say so: `--create`, `create=True`"
             raise
         try:
@@ -172,13 +177,13 @@ class _Sync:
             return None
         return read_memory(self._here.session, self._location)
 
-    def _has_nothing_new(self, ways: tuple[Way, ...]) -> bool:
+    def _has_nothing_new(self) -> bool:
         """Whether both are as the last sync left them: at most two reads of the other store.
 
         Raises:
             DivergedError: the other store was put back, or is another one.
         """
-        memory = self._memory()
+        ways, memory = self._ways, self._memory()
         if memory is None or memory.open or self._select is not None:
             return False
         if "push" in ways:
@@ -252,15 +257,16 @@ class _Sync:
             selection,
             base=base,
             note=note,
-            message=self._message(way),
+            message=lambda found, decision: self._message(way, found, decision),
             progress=self._options.progress,
         )
         self._end(way, other, memory, before, done)
         return changes_of(way, self._here, self._location, done.survey, done.decision, done.commit)
 
-    def _message(self, way: Way) -> str:
-        here = without_credentials(self._here.session.storage.location)
-        return f"push from {here}" if way == "push" else f"pull from {self._location}"
+    def _message(self, way: Way, found: Survey, decision: Decision) -> str:
+        # Where one's own store lies is nobody's business there.
+        what = f"{len(decision.versions):,} versions, {found.items:,} items"
+        return f"push of {what}" if way == "push" else f"pull of {what} from {self._location}"
 
     def _begin(
         self, way: Way, other: Repository, state: State, memory: SyncMemory | None, found: Survey

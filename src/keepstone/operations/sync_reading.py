@@ -237,9 +237,13 @@ class FrameReader:
             DigestMismatchError: it is damaged.
         """
         place = pack_place(pack)
-        starts = range(0, place.size, RUN_BYTES_MAX)
-        runs = (_Run(place, start, min(start + RUN_BYTES_MAX, place.size), []) for start in starts)
-        data = b"".join(part for _, part in self._read_runs(runs))
+        if self._storage.reads_at_once <= 1:
+            # At once: pieces and their sum would be twice the memory.
+            data = self._read_range(place, 0, place.size)
+        else:
+            starts = range(0, place.size, RUN_BYTES_MAX)
+            runs = (_Run(place, start, min(start + RUN_BYTES_MAX, place.size), []) for start in starts)
+            data = b"".join(part for _, part in self._read_runs(runs))
         actual = blake3(data, max_threads=hash_threads()).digest()
         if actual != pack.name.digest:
             raise DigestMismatchError(

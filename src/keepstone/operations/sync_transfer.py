@@ -26,6 +26,9 @@ Note = Callable[[Survey, Staging, State, Decision], RefChange | None]
 """Returns what the target's own memory of the sync says, to stand in the same commit."""
 
 
+Message = Callable[[Survey, Decision], str]
+
+
 class Transferred(NamedTuple):
     """What one way of a sync did."""
 
@@ -42,7 +45,7 @@ def transfer(
     *,
     base: Callable[[Survey], tuple[int, bool]],
     note: Note,
-    message: str,
+    message: Message,
     progress: ProgressCallback | None = None,
 ) -> Transferred:
     """Bring to the target what it lacks; nothing is committed where that is nothing.
@@ -71,7 +74,7 @@ def transfer(
 
 
 class _Commit:
-    def __init__(self, target: Repository, found: Survey, known: Known, note: Note, message: str) -> None:
+    def __init__(self, target: Repository, found: Survey, known: Known, note: Note, message: Message) -> None:
         self._target = target
         self._session = target.session
         self._survey = found
@@ -108,4 +111,6 @@ class _Commit:
         note = self._note(self._survey, staging, state, decision)
         staging.settle()
         refs = decision.refs if note is None else (*decision.refs, note)
-        return staging.draft(state, message=self._message, refs=refs, entries=decision.entries)
+        return staging.draft(
+            state, message=self._message(self._survey, decision), refs=refs, entries=decision.entries
+        )
