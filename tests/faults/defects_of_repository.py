@@ -134,7 +134,7 @@ REPOSITORY_DEFECTS: Final = (
     Defect(
         "sum of the pieces not compared",
         "A large value is handed on without comparing the digest of the whole.",
-        "keepstone.repository.session",
+        "keepstone.blobs.streaming",
         (("actual = Digest(hasher.digest())", "actual = digest"),),
         "tests/repository/test_reading.py::test_pieces_that_do_not_make_the_whole_are_an_error",
     ),
@@ -182,8 +182,8 @@ REPOSITORY_DEFECTS: Final = (
         "keepstone.repository.collection",
         (
             (
-                '        if self.durability == "disk":\n            self._session.spool.sync(ticket)\n        elif',
-                "        if",
+                "        else:\n            self._session.spool.sync(ticket)\n",
+                "",
             ),
         ),
         "tests/repository/test_sealing.py::test_an_item_is_on_disk_when_the_call_returns",

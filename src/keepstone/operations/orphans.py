@@ -28,6 +28,9 @@ from keepstone.repository.session import Session
 from keepstone.repository.staging import packs_holding
 from keepstone.storage.base import ReadsRanges
 
+WHOLE_PACK_BYTES_MIN: Final = 8 * 1024 * 1024
+"""A sync copies a pack byte for byte from this size on. Below it an orphan that was sealed from journals was sealed
+for this very store, and publishing it is no part of a sync that was cut off."""
 _READ_BYTES: Final = 4 * 1024 * 1024
 _PACK_KEY: Final = re.compile(rf"{PACK_PREFIX}[0-9a-f]{{2}}/([0-9]{{20}})-([0-9a-f]{{64}})")
 
@@ -97,7 +100,11 @@ def publish_orphans(session: Session) -> int:
     The journals may be on a machine that is gone. If they are not, and are sealed again, the same entries stand in two
     packs, which is the same mapping (rule 9).
     """
-    found = [o for o in orphans(session, Origin.JOURNAL) if has_its_bytes(session, o.record)]
+    found = [
+        orphan
+        for orphan in orphans(session, Origin.JOURNAL)
+        if orphan.record.size < WHOLE_PACK_BYTES_MIN and has_its_bytes(session, orphan.record)
+    ]
     if not found:
         return 0
     committed = session.log.append(lambda state: _draft(session, state, found))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from keepstone.blobs.footer import PackIndex
 from keepstone.foundation.clock import FOLLOW_AHEAD_NS_MAX
@@ -19,6 +19,7 @@ from keepstone.history.commit import PackName
 from keepstone.history.state import LivePack, State
 from keepstone.history.validate import read_horizon
 from keepstone.operations.lock import parse_lock
+from keepstone.operations.orphans import WHOLE_PACK_BYTES_MIN
 from keepstone.operations.pins import PinnedLock
 from keepstone.operations.sync_content import Arrivals, Content, Root, Wanted
 from keepstone.operations.sync_decision import (
@@ -39,9 +40,6 @@ from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
 from keepstone.repository.refs import VERSIONS, check_kind, read_name_ref
 from keepstone.repository.session import Session
-
-WHOLE_PACK_BYTES_MIN: Final = 8 * 1024 * 1024
-"""A smaller pack is never copied as it is: its content is put together with others'."""
 
 
 class Known(NamedTuple):
