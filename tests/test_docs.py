@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
+from tests.servers.bucket import Bucket, client, remove
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN_ELSEWHERE: Final = {"docs/cli.md": "made from the commands' own examples, which tests/cli runs"}
+IN_A_BUCKET: Final = {"docs/how-to-bucket.md": "our-bucket"}
+"""Pages that speak of a bucket, and its name: they run on an S3 server."""
 SKIPPED: Final = {
     "pip install -q .": "installs from the network; .ci/run installs the same way",
     "pip install -q -e": "installs from the network; .ci/run runs this very line",
@@ -50,6 +53,22 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for match in re.finditer(r"^```(\w+)(?: ([^\n`]+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         yield Block(text.count("\n", 0, match.start()) + 1, match[1], match[2] or "", match[3])
+
+
+@pytest.fixture
+def server(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The bucket that a page speaks of, if it does; what a machine keeps of it is in folders of the test."""
+    name = IN_A_BUCKET.get(page.relative_to(ROOT).as_posix())
+    if name is None:
+        yield
+        return
+    access = request.getfixturevalue("bucket").access
+    folder = request.getfixturevalue("tmp_path")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    client(access).create_bucket(Bucket=name)
+    yield
+    remove(Bucket("moto", access, name))
 
 
 def is_skipped(block: Block) -> bool:
@@ -134,7 +153,7 @@ def names() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_block_of_the_page_runs_and_shows_what_is_so(
-    page: Path, shell: dict[str, str], names: dict[str, Any]
+    page: Path, server: None, shell: dict[str, str], names: dict[str, Any]
 ) -> None:
     for block in blocks(page):
         if is_skipped(block):

@@ -41,7 +41,7 @@ def test_push_pull_and_clone_bring_everything(here: Path, capsys: pytest.Capture
 
     code, out, _ = run(capsys, "push", "shared", "--create")
     assert code == 0
-    assert out.startswith(f"push {here}/.keepstone → {here}/shared: 2 versions, 1 items, 2 new names")
+    assert out.startswith(f"push {here}/.keepstone → {here}/shared: 2 versions, 1 item, 2 new names")
     assert "m@prod → v2" in out
     assert run(capsys, "push", "shared")[:2] == (
         0,

@@ -31,7 +31,7 @@ from keepstone.operations.sync_memory import (
     require_same_history,
     stage_memory,
 )
-from keepstone.operations.sync_report import SyncChanges, changes_of
+from keepstone.operations.sync_report import SyncChanges, changes_of, counted
 from keepstone.operations.sync_selection import Selection, check_select, selection_of
 from keepstone.operations.sync_survey import Known, Survey, survey
 from keepstone.operations.sync_transfer import Transferred, transfer
@@ -265,7 +265,7 @@ class _Sync:
 
     def _message(self, way: Way, found: Survey, decision: Decision) -> str:
         # Where one's own store lies is nobody's business there.
-        what = f"{len(decision.versions):,} versions, {found.items:,} items"
+        what = f"{counted(len(decision.versions), 'version')}, {counted(found.items, 'item')}"
         return f"push of {what}" if way == "push" else f"pull of {what} from {self._location}"
 
     def _begin(

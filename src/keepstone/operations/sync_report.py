@@ -55,12 +55,15 @@ class SyncChanges(NamedTuple):
         arrow = f"{self.way} {self.source} → {self.target}"
         lines: list[str] = []
         if self.objects:
-            counts = [
-                f"{len(self.versions):,} versions",
-                f"{self.items:,} items",
-                f"{len(self.names):,} new names",
-            ]
-            lines.append(f"{arrow}: {', '.join(counts)} ({self.bytes:,} bytes in {self.objects:,} objects)")
+            counts = ", ".join(
+                (
+                    counted(len(self.versions), "version"),
+                    counted(self.items, "item"),
+                    counted(len(self.names), "new name"),
+                )
+            )
+            objects = counted(self.objects, "object")
+            lines.append(f"{arrow}: {counts} ({counted(self.bytes, 'byte')} in {objects})")
         else:
             lines.append(f"{arrow}: nothing new")
         renumbered = [v for v in self.versions if v.source != v.target]
@@ -69,6 +72,11 @@ class SyncChanges(NamedTuple):
         lines += _some(self.withheld, lambda s: f"  {s} was removed there, and stays away")
         lines += _some(self.conflicts, _conflict)
         return "\n".join(lines)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `count` with its noun: 1 version, 2,000 versions."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def _moved(alias: MovedAlias) -> str:
