@@ -34,7 +34,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setenv("KEEPSTONE_CACHE", str(tmp_path / name / "cache"))
 
     # Tests may run in a container, whose own disk does not last.
-    monkeypatch.setattr("keepstone.repository.local_side.is_lasting", lambda folder: True)
+    monkeypatch.setattr("keepstone.storage.places.is_lasting", lambda folder: True)
     # The whole probe, of 160 races, has tests of its own.
     monkeypatch.setattr("keepstone.storage.probe.probe", functools.partial(probe, threads=2, rounds=1))
     go_on("here")
@@ -58,7 +58,7 @@ def kinds(proxy: Proxy) -> Counter[str]:
 KILLED = """\
 import os, signal, sys, keepstone
 from unittest import mock
-with mock.patch("keepstone.repository.local_side.is_lasting", lambda folder: True):
+with mock.patch("keepstone.storage.places.is_lasting", lambda folder: True):
     store = keepstone.open(sys.argv[1])
 answers = store.collection("answers", durability="disk")
 for key in sys.argv[2:]:
@@ -156,7 +156,7 @@ def test_a_full_journal_is_published_at_once(
 def test_without_a_disk_that_lasts_an_item_waits_until_it_is_published(
     url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keepstone.repository.local_side.is_lasting", lambda folder: False)
+    monkeypatch.setattr("keepstone.storage.places.is_lasting", lambda folder: False)
     with keepstone.open(url) as store:
         store.collection("answers", durability="disk")["a"] = 1
         store.collection("answers", durability="process")["b"] = 2

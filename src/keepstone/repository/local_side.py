@@ -16,7 +16,6 @@ from keepstone.storage.base import Storage
 from keepstone.storage.calls import Calls
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import is_bucket
-from keepstone.storage.places import cache_folder, is_lasting, location_id, spool_folder
 
 PUBLISH_BYTES: Final = 8 * 1024 * 1024
 """So much is appended to a bucket store's journal before it is published ..."""
@@ -60,16 +59,24 @@ def local_side(storage: Storage, identity: Identity, *, writable: bool) -> Local
         return LocalSide(
             None, None, Calls(), JOURNAL_BYTES_TARGET, IDLE_SECONDS, is_published=True, is_lasting=True
         )
-    journals = spool_folder(identity.store_id, storage.location)
-    catalog = cache_folder(identity.store_id, storage.location) / "catalog"
+    return _of_bucket(identity.store_id, storage.location, writable=writable)
+
+
+def _of_bucket(store_id: str, location: str, *, writable: bool) -> LocalSide:
+    from keepstone.storage import places
+
+    journals = places.spool_folder(store_id, location)
+    catalog = places.cache_folder(store_id, location) / "catalog"
+    # There is no file to tell a copied store by, and no need to: the folder is named after the location.
+    owner = 0, int(places.location_id(location), 16)
     return LocalSide(
         journals,
-        Catalog(catalog, _owner_of(storage.location)) if writable else None,
+        Catalog(catalog, owner) if writable else None,
         Calls(),
         PUBLISH_BYTES,
         PUBLISH_SECONDS,
         is_published=True,
-        is_lasting=is_lasting(journals),
+        is_lasting=places.is_lasting(journals),
     )
 
 
@@ -81,8 +88,3 @@ def _catalog_beside(storage: LocalStorage) -> Catalog | None:
         # It only makes things fast.
         return None
     return Catalog(root / "cache", (owner.st_dev, owner.st_ino))
-
-
-def _owner_of(location: str) -> tuple[int, int]:
-    # No file to tell a copied store by, and no need to: the folder itself is named after the location.
-    return 0, int(location_id(location), 16)

@@ -14,27 +14,21 @@ import weakref
 from typing import Any
 
 from keepstone.foundation.errors import KeepstoneError, StoragePermissionError, StoreNotFoundError
-from keepstone.foundation.format import STORE_KEY
 from keepstone.history.commit import RefChange
 from keepstone.repository.identity import (
     Identity,
     create_identity,
-    encode_identity,
     read_identity,
     require_empty,
 )
-from keepstone.repository.medium import examine
 from keepstone.repository.repository import Repository
 from keepstone.repository.sealer import Sealer
 from keepstone.repository.session import Session
 from keepstone.storage.base import Storage
-from keepstone.storage.cached import CachedStorage
 from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import is_bucket, locate
-from keepstone.storage.places import cache_folder, cached_store
 from keepstone.storage.platform import is_network_filesystem
-from keepstone.storage.read_cache import ReadCache
 
 _GITIGNORE = b"*\n"
 _CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -68,11 +62,15 @@ def open_repository(
         UnsafeStorageError: none was created, since the medium would lose commits.
     """
     if offline:
-        storage = _offline(storage)
+        from keepstone.repository.read_from_bucket import offline_storage
+
+        storage = offline_storage(storage)
     identity, examined = _identify(storage, create=create and writable, single_writer=single_writer)
     writable = writable and storage.writable
     if is_bucket(storage.location) and not offline:
-        storage = _cached(storage, identity)
+        from keepstone.repository.read_from_bucket import cached_storage
+
+        storage = cached_storage(storage, identity)
     key = storage.location, writable, offline
     with _lock:
         held = _held.get(key)
@@ -80,7 +78,7 @@ def open_repository(
             session = Session(
                 storage, identity, writable=writable, offline=offline, single_writer=single_writer
             )
-            if examined is not None:
+            if session.medium is not None and examined is not None:
                 session.medium.record(examined)
             repository = Repository(session, Sealer(session))
             held = _held[key] = _Held(repository)
@@ -89,34 +87,6 @@ def open_repository(
         held.holders += 1
         held.repository.sealer.start_folding()
         return held.repository
-
-
-def _cached(storage: Storage, identity: Identity) -> Storage:
-    cache = _read_cache(identity.store_id, storage.location)
-    # Offline it is the first that is asked for.
-    if cache.size_of(STORE_KEY) is None:
-        cache.put(STORE_KEY, 0, encode_identity(identity), ends=True)
-    return CachedStorage(storage, cache)
-
-
-def _read_cache(store_id: str, location: str) -> ReadCache:
-    return ReadCache(cache_folder(store_id, location) / "reads")
-
-
-def _offline(storage: Storage) -> Storage:
-    """Return what this machine has of a store in a bucket.
-
-    Raises:
-        StoreNotFoundError: nothing.
-    """
-    store_id = cached_store(storage.location)
-    if store_id is None:
-        raise StoreNotFoundError(
-            f"nothing of the store at {storage.location} is kept on this machine",
-            location=storage.location,
-            hint="open it once while connected; what is read then can be read offline",
-        )
-    return CachedStorage(storage, _read_cache(store_id, storage.location), offline=True)
 
 
 def _identify(storage: Storage, *, create: bool, single_writer: bool) -> tuple[Identity, RefChange | None]:
@@ -135,7 +105,7 @@ def _identify(storage: Storage, *, create: bool, single_writer: bool) -> tuple[I
     local = isinstance(storage, LocalStorage)
     locks = "none" if local and is_network_filesystem(storage.location) else "local"
     require_empty(storage)
-    examined = examine(storage, single_writer=single_writer) if is_bucket(storage.location) else None
+    examined = _examined(storage, single_writer=single_writer) if is_bucket(storage.location) else None
     # Opening is what was asked for: it may be repeated, whatever stands already.
     with preparing():
         identity = create_identity(storage, locks=locks)
@@ -145,6 +115,12 @@ def _identify(storage: Storage, *, create: bool, single_writer: bool) -> tuple[I
             storage.write_hint(".gitignore", _GITIGNORE)
             storage.write_hint("CACHEDIR.TAG", _CACHEDIR_TAG)
     return identity, examined
+
+
+def _examined(storage: Storage, *, single_writer: bool) -> RefChange:
+    from keepstone.repository.medium import examine
+
+    return examine(storage, single_writer=single_writer)
 
 
 def reopen_repository(location: str, writable: bool, offline: bool = False) -> Repository:

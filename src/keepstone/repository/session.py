@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.journal import Row
@@ -37,10 +37,13 @@ from keepstone.objects.manifest import Manifest, decode_manifest
 from keepstone.repository.entries import Entries
 from keepstone.repository.identity import Identity
 from keepstone.repository.local_side import local_side
-from keepstone.repository.medium import Medium
 from keepstone.repository.rows import EntryRow
 from keepstone.storage.base import Storage
-from keepstone.storage.places import host_name
+from keepstone.storage.locate import is_bucket
+from keepstone.storage.platform import host_name
+
+if TYPE_CHECKING:
+    from keepstone.repository.medium import Medium
 
 STALE_SECONDS_MAX: Final = 1.0
 """A value that is found is at most this much older than what a neighbour saved; a miss always looks."""
@@ -77,8 +80,13 @@ class Session:
             journal_bytes=self.local.journal_bytes,
         )
         self.log = Log(storage, store_id=identity.id_bytes, writer=self.spool.writer)
-        self.medium = Medium(storage, self.log, single_writer=single_writer)
-        self.log.before_append = self.medium.vouch
+        self.medium: Medium | None = None
+        """Of a bucket: what sees to it that commits there are safe."""
+        if is_bucket(storage.location):
+            from keepstone.repository.medium import Medium
+
+            self.medium = Medium(storage, self.log, single_writer=single_writer)
+            self.log.before_append = self.medium.vouch
         self.blobs = BlobStore(storage, reads_at_once=storage.reads_at_once)
         self.entries = Entries(self.blobs, self.local.catalog, self._hash_at)
         self.damaged_packs: set[PackName] = set()

@@ -7,7 +7,6 @@ be found by all others of the same user, however they were started.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Final
 
@@ -54,12 +53,6 @@ def location_id(location: str) -> str:
     return Digest.of(location.encode("utf-8", "surrogateescape")).hex()[:16]
 
 
-def host_name() -> str:
-    """Return this machine's name, as it may stand in a file name."""
-    name = os.uname().nodename if hasattr(os, "uname") else "host"
-    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:40] or "host"
-
-
 def host_id() -> str:
     """Return what tells this machine from others that share the user's folders."""
     try:
@@ -68,7 +61,7 @@ def host_id() -> str:
     except OSError:
         machine = b""
     # Containers made from one image share the id, but not the name.
-    return f"{host_name()}-{Digest.of(machine).hex()[:8]}"
+    return f"{platform.host_name()}-{Digest.of(machine).hex()[:8]}"
 
 
 def _cache_of(location: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import threading
 import weakref
@@ -45,6 +46,12 @@ _LOCAL_FUSE_TYPES: Final = frozenset(
 # fmt: on
 _SYNC_UNSUPPORTED: Final = frozenset((errno.ENOTSUP, errno.EINVAL, errno.ENOTTY))
 _LOCK_TAKEN: Final = frozenset((errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES))
+
+
+def host_name() -> str:
+    """Return this machine's name, as it may stand in a file name."""
+    name = os.uname().nodename if hasattr(os, "uname") else "host"
+    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:40] or "host"
 
 
 # ---- bringing bytes to the medium ----------------------------------------------------------------
