@@ -245,7 +245,7 @@ def test_a_store_is_made_only_when_asked(here: Store, tmp_path: Path) -> None:
         here.plan_push(tmp_path / "nowhere").report  # noqa: B018
     assert not (tmp_path / "nowhere").exists()
     plan = here.plan_push(tmp_path / "nowhere", create=True)
-    assert "1 versions" in str(plan)
+    assert "1 version," in str(plan)
     assert not (tmp_path / "nowhere").exists()
     plan.apply()
     with pytest.raises(StoreNotFoundError):

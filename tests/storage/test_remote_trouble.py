@@ -134,6 +134,17 @@ def test_a_server_that_is_not_there_is_named(
         assert "network" in caught.value.hint
 
 
+def test_it_is_named_as_well_to_who_handles_another_error(
+    bucket: Bucket, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
+    with pytest.raises(StorageBusyError, match="Connection refused"):
+        try:
+            raise KeyError("a")
+        except KeyError:
+            RemoteStorage(bucket.url).read("a")
+
+
 def test_a_name_that_cannot_be_looked_up_is_named(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nobody.invalid:9")
 

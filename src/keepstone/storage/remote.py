@@ -188,9 +188,11 @@ class RemoteStorage:
     ) -> _T:
         loop, bucket = self._bucket()
         try:
-            return run(loop, work(bucket), seconds_max=seconds_max)
+            return run(loop, _told(work(bucket), bucket), seconds_max=seconds_max)
         except KeepstoneError:
             raise
+        except _TroubleError as error:
+            trouble = error.trouble
         except Exception as error:
             trouble = bucket.trouble(error)
         if trouble.kind is Kind.PAST_THE_END and past_the_end is not None:
@@ -219,6 +221,23 @@ class RemoteStorage:
                 closing.atexit = False
                 connected = self._connected = (loop, bucket, closing)
         return loop, connected[1]
+
+
+class _TroubleError(Exception):
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
+
+
+async def _told(work: Coroutine[Any, Any, _T], bucket: Bucket) -> _T:
+    """Say what went wrong where it did: a caller that handles another error would give this one another context."""
+    try:
+        return await work
+    except KeepstoneError:
+        raise
+    except Exception as error:
+        trouble = bucket.trouble(error)
+    raise _TroubleError(trouble)
 
 
 def _let_go(loop: RequestLoop, bucket: Bucket) -> None:
