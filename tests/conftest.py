@@ -16,6 +16,7 @@ settings.load_profile("everywhere")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--servers", action="store_true", help="also run the tests against ministack and s3rver")
     parser.addoption(
         "--rgw", action="store_true", help="also run the tests against Ceph RGW, which must be installed"
     )

@@ -52,7 +52,7 @@ def damaged(place: Place) -> object:
     with keepstone.open(place.folder / "other") as other:
         other.collection("big")["q"] = bytes(range(256)) * 2_000
         other.flush()
-    (pack,) = (Path(place.folder) / "other" / "packs").rglob("0*")
+    (pack,) = (Path(place.folder) / "other" / "packs").rglob("0*-*")
     flip(pack, 40)
     return other_store(place, "third").pull(place.folder / "other")
 

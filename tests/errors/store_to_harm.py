@@ -44,7 +44,7 @@ class Place:
         return self.path / "log" / f"{number:020d}"
 
     def pack(self) -> Path:
-        return next(path for path in (self.path / "packs").rglob("0*") if path.stat().st_size > 300_000)
+        return next(path for path in (self.path / "packs").rglob("0*-*") if path.stat().st_size > 300_000)
 
     def close(self) -> None:
         for store in self._opened:

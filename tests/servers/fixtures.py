@@ -5,8 +5,8 @@
     @on_servers("moto", "ministack", "rgw")
     def test_something(bucket: Bucket, proxy: Proxy) -> None: ...
 
-Servers start when they are first needed and end with the run. Where one is not installed its tests are skipped; those
-on Ceph RGW run with `--rgw` only, and then it must be there.
+Servers start when they are first needed and end with the run. moto is always there; ministack and s3rver are asked with
+`--servers` and skipped where they are not installed; Ceph RGW is asked with `--rgw`, and then it must be there.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ class Servers:
         asked = program.name == "rgw" and self._config.getoption("--rgw")
         if program.name == "rgw" and not asked:
             pytest.skip("runs against Ceph RGW: pytest --rgw")
+        others = any(self._config.getoption(option) for option in ("--servers", "--rgw", "--long"))
+        if program.name not in (*ALWAYS_THERE, "rgw") and not others:
+            pytest.skip(f"runs against {program.name}: pytest --servers")
         if why := program.missing():
             pytest.fail(why) if asked else pytest.skip(why)
         return program.name
