@@ -8,7 +8,7 @@ import pytest
 from tests.history.conftest import count_up
 
 from keepstone.foundation.errors import NotFoundError
-from keepstone.history.log import DAY_NS, commit_time
+from keepstone.history.commit import DAY_NS, commit_time
 from keepstone.storage.memory import MemoryStorage
 
 

@@ -30,6 +30,7 @@ from keepstone.foundation.format import (
 )
 from keepstone.foundation.frame import encode_frame, read_header, read_payload
 
+DAY_NS: Final = 86_400 * 10**9
 NO_PARENT: Final = bytes(DIGEST_BYTES)
 """The parent of commit 0."""
 TXN_BYTES: Final = 16
@@ -280,6 +281,29 @@ def decode_commit(data: bytes, *, where: str) -> Commit:
         hash=Digest.of(data[:size]),
         header_size=size,
     )
+
+
+def commit_time(now_ns: int, parent_ns: int) -> int:
+    """Return the time of a commit made at `now_ns` after one of `parent_ns` (rule 11).
+
+    Times do not fall, except below a parent more than a day ahead: one wrong clock must not date all that
+    follows.
+    """
+    return now_ns if parent_ns > now_ns + DAY_NS else max(now_ns, parent_ns)
+
+
+def require_chain(before: Commit | None, commit: Commit | None) -> None:
+    """Return if one commit follows the other; None for either says nothing.
+
+    Raises:
+        MalformedError: it does not.
+    """
+    if before is not None and commit is not None and commit.parent != before.hash:
+        raise MalformedError(
+            f"{where_is(commit.number)} does not follow the commit before it",
+            where=where_is(commit.number),
+            hint="run `keepstone fsck`",
+        )
 
 
 def _check_inline(record: PackRecord | None, found: bytes, *, where: str, offset: int) -> None:

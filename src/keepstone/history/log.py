@@ -24,14 +24,22 @@ from keepstone.foundation.errors import (
     UnsupportedFormatError,
 )
 from keepstone.history.checkpoint import Checkpoints, Found, Mark
-from keepstone.history.commit import NO_PARENT, TXN_BYTES, Commit, Draft, encode_commit, identify, where_is
+from keepstone.history.commit import (
+    NO_PARENT,
+    TXN_BYTES,
+    Commit,
+    Draft,
+    commit_time,
+    encode_commit,
+    identify,
+    require_chain,
+)
 from keepstone.history.slots import Slots
 from keepstone.history.state import State
 from keepstone.history.validate import StaleDraftError, check_draft
 from keepstone.storage.base import Storage
 from keepstone.storage.calls import standing
 
-DAY_NS: Final = 86_400 * 10**9
 FAR_BEHIND: Final = 256
 """Commits behind the tip from where on a checkpoint that LAST does not name is looked for."""
 FOLD_COMMITS: Final = 1024
@@ -153,7 +161,7 @@ class Log:
         number = first
         while number <= last:
             commit = self._slots.get(number)
-            _require_chain(before, commit)
+            require_chain(before, commit)
             yield commit
             before = commit
             number += 1
@@ -164,7 +172,7 @@ class Log:
         after: Commit | None = None
         while number >= first:
             commit = self._slots.get(number)
-            _require_chain(commit, after)
+            require_chain(commit, after)
             yield commit
             after = commit
             number -= 1
@@ -382,21 +390,3 @@ class Log:
         self._unknown[txn] = number
         while len(self._unknown) > UNKNOWN_MAX:
             del self._unknown[next(iter(self._unknown))]
-
-
-def commit_time(now_ns: int, parent_ns: int) -> int:
-    """Return the time of a commit made at `now_ns` after one of `parent_ns` (rule 11).
-
-    Times do not fall, except below a parent more than a day ahead: one wrong clock must not date all that
-    follows.
-    """
-    return now_ns if parent_ns > now_ns + DAY_NS else max(now_ns, parent_ns)
-
-
-def _require_chain(before: Commit | None, commit: Commit | None) -> None:
-    if before is not None and commit is not None and commit.parent != before.hash:
-        raise MalformedError(
-            f"{where_is(commit.number)} does not follow the commit before it",
-            where=where_is(commit.number),
-            hint="run `keepstone fsck`",
-        )
