@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import types
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -203,6 +204,19 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
     ]
 
     assert not missing
+
+
+def test_coverage_counts_what_it_lists_and_no_test_serves_many_promises() -> None:
+    text = (ROOT / "docs" / "coverage.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \|(.*)$", text, re.MULTILINE)
+    numbers = [int(number) for number, _ in rows]
+    served = Counter(test for _, row in rows for test in re.findall(r"tests/[\w/]+\.py(?:::\w+)?", row))
+
+    assert numbers == sorted(set(numbers))
+    assert 1 <= numbers[0] and numbers[-1] <= 218
+    assert f"\n{len(numbers)} of 218 are done." in text
+    assert all("tests/" in row for _, row in rows)
+    assert max(served.values()) <= 4
 
 
 def test_invariants_that_a_check_reports_are_explained() -> None:
