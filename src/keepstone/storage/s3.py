@@ -9,6 +9,7 @@ that is sent again can fail because of itself.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Coroutine
 from typing import Any, Final, cast
@@ -135,6 +136,8 @@ class S3Bucket:
 
     async def _connect(self) -> None:
         if self._client is None:
+            if self._files.session is None:
+                self._files.session = _session(self._files.kwargs)
             self._client = await self._files.set_session()
             _send_once(self._client)
 
@@ -235,6 +238,25 @@ def _settings(loop: RequestLoop) -> dict[str, Any]:
         "skip_instance_cache": True,
         "use_listings_cache": False,
     }
+
+
+def _session(settings: dict[str, Any]) -> Any:
+    """Return a session as s3fs would make it; only what botocore ships, the models of services, is read but once.
+
+    They are megabytes of JSON, and most of what a client costs. Credentials and connections stay each session's own.
+    """
+    from aiobotocore.session import AioSession  # pyright: ignore[reportMissingTypeStubs]
+
+    session = cast(Any, AioSession)(**settings)
+    session.register_component("data_loader", _models(session.get_config_variable("data_path")))
+    return session
+
+
+@functools.cache
+def _models(folders: str | None) -> Any:
+    from botocore import loaders  # pyright: ignore[reportMissingTypeStubs]
+
+    return cast(Any, loaders).create_loader(folders)
 
 
 def _send_once(client: Any) -> None:
