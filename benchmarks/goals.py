@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from benchmarks.file_tools import DVC
 from benchmarks.peers import DISKCACHE, JSONL, SQLITE
 from benchmarks.timing import KEEPSTONE, Case
 
@@ -105,6 +106,17 @@ GOALS: Final = (
         "§5", "save 2 GB of random bytes", "large.ingest", "times as fast", 0.8, "cp + fsync", at_least=True
     ),
     Goal("§5", "… peak memory", "large.memory", "value", 256.0),
+    *(
+        Goal("§9", work, f"bucket_files.{step}", "times as fast", 10.0, DVC, at_least=True)
+        for step, work in (
+            ("save", "save 10,000 files of 1 KB"),
+            ("push", "push them to a bucket"),
+            ("push_again", "push again with nothing new"),
+            ("pull", "pull them on another machine"),
+        )
+    ),
+    Goal("§9", "push them to a bucket: requests", "bucket_files.requests.push", "value", 8.0),
+    Goal("§9", "push again: requests", "bucket_files.requests.push_again", "value", 2.0),
     Goal("§6", "`fsck --read-data`, one core", "fsck.read_data", "value", 1.0, at_least=True),
     Goal("§7", "`import keepstone`, over bare Python", "startup.import", "value", 60.0),
     Goal("§7", "`keepstone --help`, over bare Python", "startup.help", "value", 150.0),

@@ -25,7 +25,18 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"
 PLOT: Final = ROOT / "docs" / "images" / "benchmarks.svg"
 PAGE: Final = ROOT / "docs" / "performance.md"
-SUBJECTS: Final = ("startup", "put", "sustained", "load", "resume", "fsck", "size", "commits", "large")
+SUBJECTS: Final = (
+    "startup",
+    "put",
+    "sustained",
+    "load",
+    "resume",
+    "fsck",
+    "size",
+    "commits",
+    "large",
+    "bucket_files",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

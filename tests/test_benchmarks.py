@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import machine
+from benchmarks.bench_bucket_files import FILE_BYTES, change_files, check_same, make_files
 from benchmarks.goals import GOALS, Goal, judge
 from benchmarks.payloads import make_result, pool, raw_bytes, results
 from benchmarks.peers import JSONL, SQLITE, Contender, JsonFiles, JsonLines, Keepstone, Sqlite, disk_bytes
@@ -92,7 +93,7 @@ def test_page_is_rewritten_between_its_markers_only_and_again_to_the_same() -> N
     once = update_page(page, RUN)
 
     assert "0.50×" in once
-    assert once.count("<!-- benchmarks: ") == page.count("<!-- benchmarks: ") == 7
+    assert once.count("<!-- benchmarks: ") == page.count("<!-- benchmarks: ") == 8
     assert update_page(once, RUN) == once
     assert [line for line in page.splitlines() if line.startswith("#")] == [
         line for line in once.splitlines() if line.startswith("#")
@@ -192,3 +193,19 @@ def test_machine_is_described_without_names_or_places(tmp_path: Path) -> None:
     assert platform.python_version() in text
     assert str(tmp_path) not in text
     assert platform.node() not in text.split()
+
+
+def test_files_are_seeded_and_of_the_stated_size_and_one_in_a_hundred_changes(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    make_files(one, 200)
+    make_files(other, 200)
+    check_same(one, other)
+
+    change_files(other, 200)
+
+    files = sorted(path.relative_to(one) for path in one.rglob("item-*"))
+    assert len(files) == 200
+    assert all((one / name).stat().st_size == (other / name).stat().st_size == FILE_BYTES for name in files)
+    assert sum((one / name).read_bytes() != (other / name).read_bytes() for name in files) == 2
+    with pytest.raises(AssertionError, match="198 of 200"):
+        check_same(one, other)
