@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from tests.servers.bucket import Bucket
 from tests.servers.faults import Fault, Rule
+from tests.servers.fixtures import Machine
 from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone.foundation.format import Origin
 from keepstone.operations.orphans import orphans
-from keepstone.storage.probe import probe
-
-Machine = Callable[[str], None]
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Go on as the machine of that name: what it keeps is in folders of its own."""
-
-    def go_on(name: str) -> None:
-        monkeypatch.setenv("KEEPSTONE_SPOOL", str(tmp_path / name / "state"))
-        monkeypatch.setenv("KEEPSTONE_CACHE", str(tmp_path / name / "cache"))
-
-    # Tests may run in a container, whose own disk does not last.
-    monkeypatch.setattr("keepstone.storage.places.is_lasting", lambda folder: True)
-    # The whole probe, of 160 races, has tests of its own.
-    monkeypatch.setattr("keepstone.storage.probe.probe", functools.partial(probe, threads=2, rounds=1))
-    go_on("here")
-    return go_on
 
 
 @pytest.fixture

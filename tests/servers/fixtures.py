@@ -1,4 +1,5 @@
 """Fixtures: `bucket` is a new bucket on a server, `proxy` a proxy before it. Both set the environment for s3fs.
+`machine` makes this process go on as another machine.
 
     def test_something(bucket: Bucket) -> None: ...              # moto, in this process
 
@@ -11,9 +12,10 @@ Servers start when they are first needed and end with the run. moto is always th
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,8 @@ IN_PROCESS: Final = "moto"
 APART: Final = "moto-apart"
 """moto in a process of its own, where this one's interpreter must not serve it."""
 ALWAYS_THERE: Final = (IN_PROCESS, APART)
+
+Machine = Callable[[str], None]
 
 
 def on_servers(*names: str) -> pytest.MarkDecorator:
@@ -100,6 +104,24 @@ def proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         set_environment(proxy.access, monkeypatch)
         yield proxy
     assert not proxy.errors
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Go on as the machine of that name: what it keeps of buckets is in folders of its own."""
+
+    def go_on(name: str) -> None:
+        monkeypatch.setenv("KEEPSTONE_SPOOL", str(tmp_path / name / "state"))
+        monkeypatch.setenv("KEEPSTONE_CACHE", str(tmp_path / name / "cache"))
+
+    # Tests may run in a container, whose own disk does not last.
+    monkeypatch.setattr("keepstone.storage.places.is_lasting", lambda folder: True)
+    # The whole probe, of 160 races, has tests of its own.
+    from keepstone.storage.probe import probe
+
+    monkeypatch.setattr("keepstone.storage.probe.probe", functools.partial(probe, threads=2, rounds=1))
+    go_on("here")
+    return go_on
 
 
 def set_environment(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from keepstone.history.commit import (
     identify,
     require_chain,
 )
-from keepstone.history.slots import Slots
+from keepstone.history.slots import Slots, in_batches
 from keepstone.history.state import State
 from keepstone.history.validate import StaleDraftError, check_draft
 from keepstone.storage.base import Storage
@@ -88,6 +88,11 @@ class Log:
         """The newest known state; the empty one before `open`."""
         return self._state
 
+    @property
+    def found(self) -> Found:
+        """The newest known state, and the newest checkpoint that is known."""
+        return Found(self._state, self._mark)
+
     def settle(self) -> tuple[int, bytes]:
         """Make what was seen of the log survive power loss, whoever wrote it; return number and hash of its tip.
 
@@ -113,28 +118,30 @@ class Log:
 
     # ---- reading -------------------------------------------------------------------------------------------
 
-    def open(self) -> State:
+    def open(self, known: Found | None = None) -> State:
         """Return the state at the tip, from the newest checkpoint that counts and the commits behind it.
+
+        `known` is a state that the log is known to have been in: then what came since, as `refresh` reads it.
 
         Raises:
             CorruptionError: a commit is damaged, missing, or breaks a rule.
             UnsupportedFormatError: a newer release is needed to read the store.
             DivergedError: the commits belong to another store.
         """
-        state = self._opened()
+        found = known
+        if found is None or found.state.number - found.mark.number >= FAR_BEHIND:
+            hinted = self._checkpoints.hinted()
+            if found is None or (hinted is not None and hinted.mark.number > found.state.number):
+                found = hinted or Found(State(), Mark())
         # A log that lost a slot would read as what it once was, with nothing to tell that values are old; and filling
         # the gap would fork the history. Once is enough: from then on slots fill up one by one.
-        if self._slots.find(state.length + 1) is not None:
-            self._slots.require(state.length)
-        return state
-
-    def _opened(self) -> State:
-        found = self._checkpoints.hinted() or Found(State(), Mark())
-        batch = next(self._batches(found.state.number + 1, FAR_BEHIND), list[Commit]())
+        looks_behind = known is None
+        following = self._slots.tail(found.state.number + 1, looks_behind=looks_behind)
+        batch = next(in_batches(following, FAR_BEHIND), list[Commit]())
         if len(batch) >= FAR_BEHIND:
             # LAST is missing or far behind: a newer checkpoint may stand beside it. A short log needs none.
             found = self._checkpoints.listed() or found
-            return self._publish(self._followed(found.state), found.mark)
+            return self._publish(self._followed(found.state, looks_behind=looks_behind), found.mark)
         return self._publish(self._advanced(found.state, batch), found.mark)
 
     def refresh(self) -> State:
@@ -223,18 +230,9 @@ class Log:
                 last = middle - 1
         return first
 
-    def _batches(self, first: int, size: int) -> Iterator[list[Commit]]:
-        batch: list[Commit] = []
-        for commits in self._slots.tail(first):
-            batch += commits
-            if len(batch) >= size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _followed(self, state: State) -> State:
-        for commits in self._batches(state.number + 1, FOLD_COMMITS):
+    def _followed(self, state: State, *, looks_behind: bool = False) -> State:
+        tail = self._slots.tail(state.number + 1, looks_behind=looks_behind)
+        for commits in in_batches(tail, FOLD_COMMITS):
             state = self._advanced(state, commits)
         return state
 

@@ -91,27 +91,29 @@ class Slots:
             raise NotFoundError(f"the log has no commit {number}", hint="`keepstone history` lists them")
         return commit
 
-    def tail(self, first: int) -> Iterator[list[Commit]]:
+    def tail(self, first: int, *, looks_behind: bool = False) -> Iterator[list[Commit]]:
         """Yield the commits from `first` to the tip, in lists; a long tail is read in parallel.
 
+        `looks_behind`: also if there is just one commit or none, and so one read found the end.
+
         Raises:
-            MalformedError: a slot is empty although a later one is taken.
+            MalformedError: a slot is empty although the one behind it is taken.
         """
         window = self._storage.reads_at_once
         singles = SINGLE_READS
         while window == 1 or singles:
             commit = self.find(first)
             if commit is None:
-                if not singles and self.find(first + 1) is not None:
+                if (looks_behind or not singles) and self.find(first + 1) is not None:
                     self.require(first)
                     continue
                 return
             yield [commit]
             first += 1
             singles = max(0, singles - 1)
-        yield from self._tail_in_parallel(first, window)
+        yield from self._tail_in_parallel(first, window, looks_behind=looks_behind)
 
-    def _tail_in_parallel(self, first: int, window: int) -> Iterator[list[Commit]]:
+    def _tail_in_parallel(self, first: int, window: int, *, looks_behind: bool) -> Iterator[list[Commit]]:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(window) as pool:
@@ -130,7 +132,10 @@ class Slots:
                     # A later slot is taken: so this one was taken after the read that missed it, or is lost.
                     self.require(first)
                 elif len(present) < window:
-                    return
+                    # One read alone found the end where the others were all taken.
+                    if len(present) < window - 1 or not looks_behind or self.find(first + 1) is None:
+                        return
+                    self.require(first)
                 # As long as there was, so much may be to come: reads behind the tip cost as much as others.
                 window = min(2 * window, limit)
 
@@ -191,3 +196,15 @@ class Slots:
     def settle(self) -> None:
         """Make durable what others wrote to the log and this process has seen."""
         self._storage.settle(LOG_PREFIX)
+
+
+def in_batches(tail: Iterator[list[Commit]], size: int) -> Iterator[list[Commit]]:
+    """Yield the commits of a tail in lists of at least `size`, but for the last."""
+    batch: list[Commit] = []
+    for commits in tail:
+        batch += commits
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

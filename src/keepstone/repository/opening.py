@@ -11,9 +11,10 @@ import os
 import sys
 import threading
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 from keepstone.foundation.errors import KeepstoneError, StoragePermissionError, StoreNotFoundError
+from keepstone.history.checkpoint import Found
 from keepstone.history.commit import RefChange
 from keepstone.repository.identity import (
     Identity,
@@ -39,16 +40,29 @@ class _Held:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.holders = 0
+        self.holders = 1
 
 
-class _Holders(dict[tuple[str, bool, bool], _Held]):
-    """By location, whether it is written to, and whether offline; a class so that weak references to it can be made."""
+class _Turn:
+    """Whose lock is held by the one who opens a store; forgotten when nobody has it in a variable any more."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_Key = tuple[str, bool, bool]
+"""Location, whether it is written to, and whether offline."""
+
+
+class _Holders(dict[_Key, _Held]):
+    """A class so that weak references to it can be made."""
 
 
 _held = _Holders()
+_turns: weakref.WeakValueDictionary[_Key, _Turn] = weakref.WeakValueDictionary()
 _alive: weakref.WeakSet[Repository] = weakref.WeakSet()
 _lock = threading.Lock()
+"""Guards the three; never held while anything is waited for."""
 
 
 def open_repository(
@@ -61,32 +75,76 @@ def open_repository(
         InvalidInputError: there is something else.
         UnsafeStorageError: none was created, since the medium would lose commits.
     """
-    if offline:
-        from keepstone.repository.read_from_bucket import offline_storage
-
-        storage = offline_storage(storage)
-    identity, examined = _identify(storage, create=create and writable, single_writer=single_writer)
+    place = _look_at(storage, create=create and writable, offline=offline, single_writer=single_writer)
+    storage, identity = place.storage, place.identity
     writable = writable and storage.writable
-    if is_bucket(storage.location) and not offline:
-        from keepstone.repository.read_from_bucket import cached_storage
-
-        storage = cached_storage(storage, identity)
     key = storage.location, writable, offline
+    # Who waits for one store must not keep others from theirs: a bucket may take long, or hang.
+    turn = _turn_at(key)
+    with turn.lock:
+        repository = _held_here(key, identity)
+        if repository is None:
+            session = Session(
+                storage,
+                identity,
+                writable=writable,
+                offline=offline,
+                single_writer=single_writer,
+                known=place.known,
+            )
+            if session.medium is not None and place.examined is not None:
+                session.medium.record(place.examined)
+            repository = Repository(session, Sealer(session))
+            with _lock:
+                _held[key] = _Held(repository)
+                _alive.add(repository)
+            _register_worker_exit()
+        repository.sealer.start_folding()
+        return repository
+
+
+def _held_here(key: _Key, identity: Identity) -> Repository | None:
+    """Return the repository that this process has of that store, held once more."""
     with _lock:
         held = _held.get(key)
         if held is None or held.repository.session.identity != identity:
-            session = Session(
-                storage, identity, writable=writable, offline=offline, single_writer=single_writer
-            )
-            if session.medium is not None and examined is not None:
-                session.medium.record(examined)
-            repository = Repository(session, Sealer(session))
-            held = _held[key] = _Held(repository)
-            _alive.add(repository)
-            _register_worker_exit()
+            return None
         held.holders += 1
-        held.repository.sealer.start_folding()
         return held.repository
+
+
+def _turn_at(key: _Key) -> _Turn:
+    with _lock:
+        turn = _turns.get(key)
+        if turn is None:
+            turn = _turns[key] = _Turn()
+        return turn
+
+
+class _Place(NamedTuple):
+    """What is at a location."""
+
+    storage: Storage
+    identity: Identity
+    known: Found | None = None
+    """Of a bucket that this machine has read before."""
+    examined: RefChange | None = None
+    """Of a bucket that a store was just made in: what was found out about it."""
+
+
+def _look_at(storage: Storage, *, create: bool, offline: bool, single_writer: bool) -> _Place:
+    if not is_bucket(storage.location):
+        return _Place(storage, _identify(storage, create=create, single_writer=single_writer)[0])
+    from keepstone.repository.read_from_bucket import cached_storage, known_store, offline_storage
+
+    if offline:
+        storage = offline_storage(storage)
+        return _Place(storage, read_identity(storage))
+    known = known_store(storage)
+    if known is not None:
+        return _Place(known.storage, known.identity, known.found)
+    identity, examined = _identify(storage, create=create, single_writer=single_writer)
+    return _Place(cached_storage(storage, identity), identity, examined=examined)
 
 
 def _identify(storage: Storage, *, create: bool, single_writer: bool) -> tuple[Identity, RefChange | None]:
@@ -179,6 +237,8 @@ def _finalize_worker(_: object) -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
+    # Who held them is not here.
+    _turns.clear()
     for repository in list(_alive):
         repository.sealer.after_fork()
         repository.session.after_fork()

@@ -5,13 +5,73 @@ Layer: repository. Imported where a bucket is opened; a store in a folder needs 
 
 from __future__ import annotations
 
-from keepstone.foundation.errors import StoreNotFoundError
+import contextlib
+import os
+from typing import NamedTuple
+
+from keepstone.foundation.errors import (
+    CorruptionError,
+    DivergedError,
+    KeepstoneError,
+    NotFoundError,
+    StoreNotFoundError,
+    UnsupportedFormatError,
+)
 from keepstone.foundation.format import STORE_KEY
-from keepstone.repository.identity import Identity, encode_identity
+from keepstone.history.checkpoint import Found
+from keepstone.history.commit import WRITER_BYTES
+from keepstone.history.log import Log
+from keepstone.repository.identity import Identity, encode_identity, read_identity
 from keepstone.storage.base import Storage
 from keepstone.storage.cached import CachedStorage
 from keepstone.storage.places import cache_folder, cached_store
 from keepstone.storage.read_cache import ReadCache
+
+
+class KnownStore(NamedTuple):
+    """A store in a bucket as this machine saw it, and as it still was a moment ago."""
+
+    identity: Identity
+    storage: Storage
+    found: Found
+
+
+def known_store(storage: Storage) -> KnownStore | None:
+    """Return the store in a bucket as this machine last saw it, if it is still that one; costs one request.
+
+    The newest commit that is known here must stand in the bucket, with its hash: that pins all before it, and the
+    store's id. A store that was removed, made anew or put back from a copy does not have it, and is read from the
+    beginning; nothing that is kept here of the other counts any more.
+
+    Raises:
+        StorageError: the bucket could not be asked.
+    """
+    store_id = cached_store(storage.location)
+    if store_id is None:
+        return None
+    cache = _cache(store_id, storage.location)
+    kept = CachedStorage(storage, cache, offline=True)
+    try:
+        identity = read_identity(kept)
+        log = Log(kept, store_id=identity.id_bytes, writer=bytes(WRITER_BYTES))
+        log.open()
+    except (CorruptionError, DivergedError):
+        cache.clear()
+        return None
+    except KeepstoneError:
+        # Some of it had to make room.
+        return None
+    tip = log.state.number
+    if tip < 0:
+        return None
+    try:
+        there = Log(storage, store_id=identity.id_bytes, writer=bytes(WRITER_BYTES)).commit_at(tip).hash
+    except (NotFoundError, CorruptionError, DivergedError, UnsupportedFormatError):
+        there = None
+    if there != log.state.hash:
+        cache.clear()
+        return None
+    return KnownStore(identity, CachedStorage(storage, cache, trusted_tip=tip), log.found)
 
 
 def cached_storage(storage: Storage, identity: Identity) -> Storage:
@@ -20,6 +80,9 @@ def cached_storage(storage: Storage, identity: Identity) -> Storage:
     # Offline it is the first that is asked for.
     if cache.size_of(STORE_KEY) is None:
         cache.put(STORE_KEY, 0, encode_identity(identity), ends=True)
+    with contextlib.suppress(OSError):
+        # Of all that were ever at this location it is the one that is there now.
+        os.utime(cache_folder(identity.store_id, storage.location))
     return CachedStorage(storage, cache)
 
 

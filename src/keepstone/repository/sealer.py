@@ -191,8 +191,11 @@ class Sealer:
         deadline = time.monotonic() + FLUSH_WAIT_SECONDS
         while True:
             self.seal(LOCK_WAIT_SECONDS if unpublished else 0.0)
-            session.refresh()
             unpublished &= session.spool.own_names()
+            if unpublished:
+                # Unless a neighbour has published it.
+                session.refresh()
+                unpublished &= session.spool.own_names()
             if not unpublished:
                 self._error = None
                 return

@@ -133,7 +133,7 @@ def _seal(session: Session, batch: list[Adopted]) -> SealReport:
             _set_aside(session, adopted)
         else:
             _unlink(session, adopted)
-    session.refresh()
+    session.catch_up(frozenset(adopted.path.name for adopted in batch))
     return SealReport(
         len(fresh) + len(sealed), entries, commits, sum(u.skipped for u in unsound), tuple(damaged)
     )

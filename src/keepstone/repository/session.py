@@ -30,6 +30,7 @@ from keepstone.foundation.errors import (
     StoragePermissionError,
 )
 from keepstone.foundation.format import MANIFEST_BYTES_MAX
+from keepstone.history.checkpoint import Found
 from keepstone.history.commit import PackName
 from keepstone.history.log import Log
 from keepstone.history.state import State
@@ -61,7 +62,9 @@ class Session:
         writable: bool,
         offline: bool = False,
         single_writer: bool = False,
+        known: Found | None = None,
     ) -> None:
+        """`known` is a state that the store is known to have been in: only what came since is read."""
         self.storage = storage
         self.identity = identity
         self.writable = writable and storage.writable
@@ -95,7 +98,7 @@ class Session:
         self._refreshed = -math.inf
         self._followed: State | None = None
         """The state above whose stamps the clock is known to be."""
-        self._look(self.log.open)
+        self._look(lambda: self.log.open(known))
 
     def _scratch_folder(self) -> Path:
         import shutil
@@ -169,11 +172,19 @@ class Session:
         self._follow_stamps()
         self._refreshed = time.monotonic()
 
-    def catch_up(self) -> None:
-        """See what this process has just committed. That stands, so nothing is raised: what cannot be read now is
-        looked for again before the next answer.
+    def catch_up(self, sealed: frozenset[str] = frozenset()) -> None:
+        """See what this process has just committed, also of the journals that it sealed; the medium is not asked.
+
+        The commit stands, so nothing is raised: what cannot be read now is looked for again before the next answer.
         """
         try:
+            with self._refresh_lock:
+                # What others sealed stays known until their commits are, too.
+                gone = self.spool.refresh() & sealed if sealed else sealed
+                if self.entries.advance(self.log.state):
+                    self.spool.forget(gone)
+                    self._follow_stamps()
+                    return
             self.refresh()
         except (KeepstoneError, OSError):
             self._refreshed = -math.inf

@@ -181,12 +181,21 @@ class CacheFolder:
         for number, size in sizes[:-1]:
             if total <= self._capacity * _KEPT_TENTHS:
                 break
-            try:
-                self._calls.rename(str(number), f"{_DOOMED}{os.urandom(8).hex()}", folder=root)
-            except OSError as error:
-                if error.errno not in _ABSENT:
-                    raise
+            self._doom(root, str(number))
             total -= size
+
+    def doom_all(self, root: int) -> None:
+        """Let everything go; what others add meanwhile may stay."""
+        for name in (_SEEN, *map(str, self.generations())):
+            self._doom(root, name)
+        self.newest = 0
+
+    def _doom(self, root: int, name: str) -> None:
+        try:
+            self._calls.rename(name, f"{_DOOMED}{os.urandom(8).hex()}", folder=root)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
 
     def _remove_doomed(self, units: int) -> None:
         for entry in self._calls.scandir(self.root):

@@ -1,8 +1,9 @@
 """A storage with a read cache before it, and without the storage where there is no connection.
 
 Layer: storage. Only what never changes is kept: packs, commits, checkpoints, the identity. A commit that is trimmed
-later stays here as what it was, which is no less right. Never kept are the hint LAST and that something is absent;
-offline, both are answered as they were last seen.
+later stays here as what it was, which is no less right. A store that was put back from a copy may have other commits
+under the same numbers: kept ones are handed out up to the one that is known to be there still. Never kept are the hint
+LAST and that something is absent; offline, both are answered as they were last seen.
 """
 
 from __future__ import annotations
@@ -29,10 +30,18 @@ WRITTEN_BYTES_MAX = 1024 * 1024
 
 
 class CachedStorage(StorageWrapper):
-    """`storage`, reading through `cache`. `offline`: the storage is never asked, and nothing can be written."""
+    """`storage`, reading through `cache`. `offline`: the storage is never asked, and nothing can be written.
 
-    def __init__(self, storage: Storage, cache: ReadCache, *, offline: bool = False) -> None:
+    `trusted_tip` is the number of the newest kept commit that the storage is known to have; -1: none is.
+    """
+
+    def __init__(
+        self, storage: Storage, cache: ReadCache, *, offline: bool = False, trusted_tip: int = -1
+    ) -> None:
         super().__init__(storage)
+        self._trusted_tip = trusted_tip
+        self._met: set[int] = set()
+        """Numbers of the later commits that the storage had when it was asked."""
         self.cache = cache
         self.offline = offline
         self._tip_noted = -1
@@ -58,7 +67,7 @@ class CachedStorage(StorageWrapper):
         check_key(key)
         if not _is_kept(key):
             return self._read_hint(key, 0, None)
-        size = self.cache.size_of(key)
+        size = self.cache.size_of(key) if self._is_trusted(key) else None
         data = None if size is None else self.cache.get(key, 0, size)
         if data is not None and len(data) == size:
             return data
@@ -79,7 +88,7 @@ class CachedStorage(StorageWrapper):
         check_range(key, start, end)
         if not _is_kept(key):
             return self._read_hint(key, start, end)
-        data = self.cache.get(key, start, end) if end > start else None
+        data = self.cache.get(key, start, end) if end > start and self._is_trusted(key) else None
         if data is not None:
             return data
         if self.offline:
@@ -91,7 +100,7 @@ class CachedStorage(StorageWrapper):
     def size(self, key: str) -> int:
         """Return the object's size in bytes."""
         check_key(key)
-        size = self.cache.size_of(key) if _is_kept(key) else None
+        size = self.cache.size_of(key) if _is_kept(key) and self._is_trusted(key) else None
         if size is not None:
             return size
         if self.offline:
@@ -126,9 +135,17 @@ class CachedStorage(StorageWrapper):
             self._last_noted = data
             self.cache.last_seen.note(CHECKPOINT_LAST_KEY, data)
 
-    def _keep(self, key: str, start: int, data: bytes, *, ends: bool) -> None:
-        self.cache.put(key, start, data, ends=ends)
+    def _is_trusted(self, key: str) -> bool:
         number = _commit_number(key)
+        return self.offline or number <= self._trusted_tip or number in self._met
+
+    def _keep(self, key: str, start: int, data: bytes, *, ends: bool) -> None:
+        number = _commit_number(key)
+        if number >= 0 and not self._is_trusted(key):
+            # What is kept under this number may be another's.
+            self.cache.forget(key)
+            self._met.add(number)
+        self.cache.put(key, start, data, ends=ends)
         if number > self._tip_noted:
             self._tip_noted = number
             self.cache.last_seen.note_tip(number)

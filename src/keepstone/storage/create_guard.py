@@ -16,12 +16,13 @@ from keepstone.foundation.errors import (
     StorageError,
     UnsafeStorageError,
 )
+from keepstone.foundation.format import PACK_PREFIX
 from keepstone.storage import platform
 from keepstone.storage.base import Storage
 from keepstone.storage.wrapper import StorageWrapper
 
-_OFFERED_BYTES_MAX: Final = 1024 * 1024
-"""Only small objects are created under a condition everywhere, and cost little to offer twice."""
+_READ_BYTES_MAX: Final = 1024 * 1024
+"""Without conditions, what is small is read again."""
 _HINT: Final = (
     "use a server that heeds If-None-Match, and a way to it that keeps the header; `single_writer=True` makes a new "
     "store there for one program at a time"
@@ -29,7 +30,9 @@ _HINT: Final = (
 
 
 class CreateGuard(StorageWrapper):
-    """A storage whose first small object is offered a second time, the same bytes under the same key.
+    """A storage whose first object is offered a second time, the same bytes under the same key.
+
+    Packs are not: they may be large, and two that race for the name of one have the same bytes.
 
     `single_writer` is for media that cannot refuse: then a look before and a look after stand in for the condition,
     which notices a second writer often, and not always.
@@ -55,7 +58,7 @@ class CreateGuard(StorageWrapper):
         if self._unsafe:
             raise self._refusal(landed=False)
         self.inner.write_new(key, data)
-        if self._is_checked or len(data) > _OFFERED_BYTES_MAX:
+        if self._is_checked or key.startswith(PACK_PREFIX):
             return
         with self._lock:
             if not self._is_checked:
@@ -89,7 +92,7 @@ class CreateGuard(StorageWrapper):
         else:
             raise ObjectExistsError(f"{self.location}/{key} exists already", key=key)
         self.inner.write_hint(key, data)
-        if len(data) <= _OFFERED_BYTES_MAX and self.inner.read(key) != data:
+        if len(data) <= _READ_BYTES_MAX and self.inner.read(key) != data:
             raise ObjectExistsError(f"{self.location}/{key} was written by somebody else as well", key=key)
 
 

@@ -244,6 +244,12 @@ class ReadCache:
 
         self._count(**{"kept" if self._folder.change(write) else "unkept": 1})
 
+    def clear(self) -> None:
+        """Keep nothing of what is kept now."""
+        self._folder.change(self._folder.doom_all)
+        with self._lock:
+            self._objects.clear()
+
     def forget(self, key: str) -> None:
         """Keep nothing of an object any more."""
         for _, _, place in self._known(key, anew=True).ranges:

@@ -1,0 +1,214 @@
+"""Opening a store in a bucket again: two requests, and never what the bucket no longer holds."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.operations.bucket import Requests, bucket, buckets
+from tests.servers.fixtures import Machine
+
+import keepstone
+from keepstone.foundation.format import log_key
+from keepstone.storage import locate
+from keepstone.storage.memory import MemoryStorage
+
+
+@pytest.fixture
+def net(monkeypatch: pytest.MonkeyPatch) -> Iterator[Requests]:
+    monkeypatch.setattr(locate, "_BUCKETS", (*locate._BUCKETS, "bucket"))
+    with buckets() as requests:
+        yield requests
+
+
+@pytest.fixture
+def url(tmp_path: Path, net: Requests, machine: Machine) -> str:
+    """A store in a bucket, with one version of `m`, opened on this machine and on another."""
+    url = f"bucket://{tmp_path.name}"
+    with keepstone.open(url, create=True) as store:
+        store.save("m", "first")
+    machine("there")
+    assert loaded(url) == "first"
+    machine("here")
+    net.take()
+    return url
+
+
+def loaded(url: str, *, offline: bool = False) -> object:
+    with keepstone.open(url, mode="r", offline=offline) as store:
+        return store.load("m")
+
+
+def saved(url: str, value: object) -> None:
+    with keepstone.open(url) as store:
+        store.save("m", value)
+
+
+def objects(url: str) -> dict[str, bytes]:
+    return bucket(url.removeprefix("bucket://")).objects
+
+
+def put_back(url: str, kept: dict[str, bytes]) -> None:
+    """Make the store what it was, as a restore from a backup does."""
+    objects(url).clear()
+    objects(url).update(kept)
+
+
+def gets(*numbers: int) -> list[tuple[str, str]]:
+    return [("GET", log_key(number)) for number in numbers]
+
+
+def test_opening_again_asks_for_the_newest_known_commit_and_the_slot_behind_it(
+    url: str, net: Requests
+) -> None:
+    net.take()
+    keepstone.open(url).close()
+    assert net.take() == gets(1, 2)
+    # Also after others went on: their commits, once.
+    for number in range(3):
+        with keepstone.open(url) as store:
+            store.save("m", number)
+    net.take()
+    keepstone.open(url, mode="r").close()
+    assert net.take() == gets(4, 5)
+
+
+def test_what_others_commit_meanwhile_is_read_once(url: str, machine: Machine, net: Requests) -> None:
+    machine("there")
+    saved(url, "second")
+    machine("here")
+    net.take()
+    assert loaded(url) == "second"
+    assert net.take() == gets(1, 2, 3, 3)
+    net.take()
+    assert loaded(url) == "second"
+    assert net.take() == gets(2, 3, 3)
+    assert loaded(url, offline=True) == "second"
+
+
+def test_a_store_that_is_gone_is_not_opened_from_memory(url: str) -> None:
+    put_back(url, {})
+    for _ in range(2):
+        with pytest.raises(keepstone.StoreNotFoundError):
+            keepstone.open(url)
+
+
+def test_another_store_at_the_same_place_is_that_one(url: str) -> None:
+    with keepstone.open(url) as store:
+        old = store.id
+    kept = dict(objects(url))
+    put_back(url, {})
+    with keepstone.open(url, create=True) as store:
+        assert store.id != old
+        assert store.names() == []
+        store.save("m", "anew")
+    assert loaded(url) == loaded(url, offline=True) == "anew"
+    # And the first one again.
+    put_back(url, kept)
+    assert loaded(url) == loaded(url, offline=True) == "first"
+    assert loaded(url) == "first"
+
+
+def test_a_store_that_was_put_back_is_what_was_put_back(url: str, machine: Machine) -> None:
+    kept = dict(objects(url))
+    saved(url, "lost")
+    put_back(url, kept)
+    assert loaded(url) == "first"
+    assert loaded(url) == loaded(url, offline=True) == "first"
+    saved(url, "goes on")
+    assert loaded(url) == loaded(url, offline=True) == "goes on"
+    machine("there")
+    assert loaded(url) == "goes on"
+
+
+def test_a_store_that_was_put_back_and_went_on_elsewhere(url: str, machine: Machine) -> None:
+    kept = dict(objects(url))
+    for value in ("lost", "lost as well", "and this"):
+        saved(url, value)
+    put_back(url, kept)
+    machine("there")
+    saved(url, "theirs")
+    machine("here")
+    assert loaded(url) == "theirs"
+    with keepstone.open(url) as store:
+        assert [version.load() for version in store.versions("m")] == ["theirs", "first"]
+        store.save("m", "ours")
+        assert store.fsck(read_data=True).ok
+    assert loaded(url) == loaded(url, offline=True) == "ours"
+
+
+@pytest.mark.parametrize("harm", ["some", "all", "flipped", "no identity"])
+def test_a_cache_that_lost_something_costs_requests_and_nothing_else(
+    harm: str, url: str, tmp_path: Path
+) -> None:
+    for number in range(6):
+        saved(url, number)
+    entries = sorted(path for path in (tmp_path / "here" / "cache").rglob("*-*") if path.is_file())
+    assert len(entries) > 8
+    for number, path in enumerate(entries):
+        if harm == "flipped":
+            data = bytearray(path.read_bytes())
+            if data:
+                data[-1] ^= 1
+            path.write_bytes(data)
+        elif (
+            harm == "all"
+            or (harm == "some" and number % 2)
+            or (harm == "no identity" and b"store_id" in path.read_bytes())
+        ):
+            path.unlink()
+    for _ in range(2):
+        assert loaded(url) == 5
+    saved(url, 6)
+    assert loaded(url) == 6
+    shutil.rmtree(tmp_path / "here" / "cache")
+    assert loaded(url) == 6
+
+
+def test_a_lost_cache_entry_does_not_bring_a_lost_history_back(url: str, tmp_path: Path) -> None:
+    kept = dict(objects(url))
+    for value in ("lost", "lost as well", "and this"):
+        saved(url, value)
+    # Some of what is known of the log had to make room; the rest must not be taken for what follows.
+    for path in (tmp_path / "here" / "cache").rglob("*-*"):
+        if path.is_file() and log_key(2).encode() in path.read_bytes():
+            path.unlink()
+    put_back(url, kept)
+    assert loaded(url) == "first"
+    assert loaded(url) == "first"
+
+
+def test_a_bucket_that_hangs_keeps_nobody_from_another_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, goes_on, waits = f"memory://{tmp_path.name}", threading.Event(), threading.Event()
+    keepstone.open(place, create=True).close()
+    read_range = MemoryStorage.read_range
+
+    def hang(self: MemoryStorage, key: str, start: int, end: int) -> bytes:
+        if self.location == place and key.startswith("log/"):
+            waits.set()
+            assert goes_on.wait(60)
+        return read_range(self, key, start, end)
+
+    monkeypatch.setattr(MemoryStorage, "read_range", hang)
+    opened: list[keepstone.Store] = []
+    threads = [threading.Thread(target=lambda: opened.append(keepstone.open(place))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert waits.wait(60)
+        with keepstone.open(tmp_path / "local", create=True) as store:
+            store.save("m", 1)
+        assert opened == []
+    finally:
+        goes_on.set()
+        for thread in threads:
+            thread.join(60)
+    # Those who waited for the same store share it.
+    assert len({id(store.repository) for store in opened}) == 1
+    for store in opened:
+        store.close()
