@@ -12,12 +12,14 @@ from collections import Counter
 import pytest
 from tests.servers.bucket import Bucket
 from tests.servers.faults import Fault, Rule
-from tests.servers.fixtures import Machine
+from tests.servers.fixtures import Machine, on_servers
 from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone.foundation.format import Origin
 from keepstone.operations.orphans import orphans
+
+everywhere = on_servers("moto", "ministack", "rgw")
 
 
 @pytest.fixture
@@ -67,6 +69,7 @@ def put_and_die(url: str, *keys: str) -> None:
     assert process.returncode == -signal.SIGKILL, told
 
 
+@everywhere
 def test_what_one_machine_saves_another_loads(url: str, machine: Machine) -> None:
     with keepstone.open(url) as store:
         store.save("models/email", {"weights": [1, 2]}, aliases=["prod"])
@@ -80,12 +83,14 @@ def test_what_one_machine_saves_another_loads(url: str, machine: Machine) -> Non
         assert store.fsck(read_data=True).ok
 
 
+@everywhere
 def test_a_bucket_becomes_a_store_only_when_that_is_asked_for(bucket: Bucket, machine: Machine) -> None:
     with pytest.raises(keepstone.StoreNotFoundError, match="no store at s3://"):
         keepstone.open(bucket.url)
     assert bucket.sizes() == {}
 
 
+@everywhere
 def test_what_waits_here_is_seen_here_at_once_and_there_when_it_is_published(
     url: str, machine: Machine
 ) -> None:
@@ -102,6 +107,7 @@ def test_what_waits_here_is_seen_here_at_once_and_there_when_it_is_published(
         assert dict(store.collection("answers")) == {"a": "A", "b": "B"}
 
 
+@everywhere
 def test_items_are_published_after_a_while_without_being_asked(
     url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +122,7 @@ def test_items_are_published_after_a_while_without_being_asked(
                 time.sleep(0.05)
 
 
+@everywhere
 def test_a_full_journal_is_published_at_once(
     url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +139,7 @@ def test_a_full_journal_is_published_at_once(
                 time.sleep(0.05)
 
 
+@everywhere
 def test_without_a_disk_that_lasts_an_item_waits_until_it_is_published(
     url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +152,7 @@ def test_without_a_disk_that_lasts_an_item_waits_until_it_is_published(
             assert reader.collection("answers")["a"] == 1
 
 
+@everywhere
 def test_what_could_not_be_published_is_still_here(
     bucket: Bucket, proxy: Proxy, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +172,7 @@ def test_what_could_not_be_published_is_still_here(
         assert store.collection("answers")["a"] == 1
 
 
+@everywhere
 def test_what_was_uploaded_and_never_published_is_recovered_from_another_machine(
     url: str, proxy: Proxy, machine: Machine
 ) -> None:
@@ -195,6 +205,7 @@ def test_what_was_uploaded_and_never_published_is_recovered_from_another_machine
 # ---- media that lose commits ---------------------------------------------------------------------------------------
 
 
+@everywhere
 def test_a_medium_that_overwrites_gets_no_store(bucket: Bucket, proxy: Proxy, machine: Machine) -> None:
     proxy.drops_condition = True
     with pytest.raises(keepstone.UnsafeStorageError, match="overwrites"):
@@ -202,6 +213,19 @@ def test_a_medium_that_overwrites_gets_no_store(bucket: Bucket, proxy: Proxy, ma
     assert bucket.sizes() == {}
 
 
+@on_servers("rgw")
+def test_who_changes_signed_requests_on_their_way_is_refused_by_the_server(
+    url: str, proxy: Proxy, machine: Machine
+) -> None:
+    proxy.drops_condition, proxy.signs_again = True, False
+    with keepstone.open(url) as store:
+        with pytest.raises(keepstone.StoragePermissionError, match="403 SignatureDoesNotMatch") as caught:
+            store.save("a", 1)
+        assert "headers" in caught.value.hint
+        assert not store.exists("a")
+
+
+@everywhere
 def test_a_medium_that_overwrites_can_be_used_by_one_writer(
     bucket: Bucket, proxy: Proxy, machine: Machine
 ) -> None:
@@ -217,6 +241,7 @@ def test_a_medium_that_overwrites_can_be_used_by_one_writer(
         assert store.fsck().ok
 
 
+@everywhere
 def test_a_way_that_drops_the_condition_later_is_noticed_by_the_first_commit(url: str, proxy: Proxy) -> None:
     proxy.drops_condition = True
     with keepstone.open(url) as store:
@@ -231,6 +256,7 @@ def test_a_way_that_drops_the_condition_later_is_noticed_by_the_first_commit(url
         assert store.fsck().ok
 
 
+@everywhere
 def test_a_copy_in_another_bucket_is_probed_before_it_is_written_and_not_when_it_is_read(
     bucket: Bucket, url: str, proxy: Proxy
 ) -> None:

@@ -34,6 +34,7 @@ from tests.servers.http_streams import (
 )
 from tests.servers.program import Access
 from tests.servers.s3_requests import Seen
+from tests.servers.signing import without_condition
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CONTINUE_SECONDS_MAX: Final = 2.0
@@ -49,7 +50,8 @@ class Proxy:
         """How long requests wait that read."""
         self.write_ms = 0.0
         self.drops_condition = False
-        """Whether `If-None-Match` is taken away from what passes."""
+        """Whether `If-None-Match` is taken away from what passes, and what was signed is signed again."""
+        self.signs_again = True
         self.rules: list[Rule] = []
         self.seen: list[Seen] = []
         self.errors: list[Exception] = []
@@ -128,6 +130,10 @@ class Proxy:
     def dollars(self, requests: Iterable[Seen] | None = None) -> float:
         """Return what requests would have cost in S3 standard: these, or all."""
         return s3_requests.dollars(list(self.seen) if requests is None else requests)
+
+    @property
+    def signer(self) -> Access:
+        return self.access if self.signs_again else self.access._replace(key="")
 
     def connect(self) -> Stream:
         return Stream(socket.create_connection(self._upstream))
@@ -262,7 +268,7 @@ class _Connection:
         return self._answered(_known(read_head(server)), head, request)
 
     def _forwarded(self, head: Head) -> bytes:
-        return (head.without("If-None-Match") if self._proxy.drops_condition else head).raw
+        return (without_condition(head, self._proxy.signer) if self._proxy.drops_condition else head).raw
 
     def _answered(self, answer: Head, head: Head, request: Seen, *, is_whole: bool = True) -> _Exchange:
         server = self._connected_already()

@@ -33,6 +33,8 @@ PACKAGES: Final = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 TOOLS: Final = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 KEY: Final = "keepstone-test-key"
 SECRET: Final = "keepstone-test-secret"
+GUEST: Final = "keepstone-test-guest"
+"""Name, key and secret of a user who may do nothing but what a bucket's policy says."""
 COMMAND_SECONDS_MAX: Final = 60
 STORE_BYTES: Final = 8 * 2**30
 """How much the storage daemon takes before it is full; memory is used as objects come."""
@@ -162,12 +164,13 @@ def running(folder: Path) -> Iterator[Access]:
             wait_until_it_listens(endpoint, gateway, log=folder / "radosgw.out", seconds=120)
         except ServerFailedError as error:
             raise ServerFailedError(f"{error}\n{tail_of(folder / 'client.rgw.log')}") from error
-        cluster.run(
-            "radosgw-admin",
-            *("-c", str(cluster.settings), "-n", "client.rgw"),
-            *("user", "create", "--uid=tests", "--display-name=tests"),
-            *(f"--access-key={KEY}", f"--secret-key={SECRET}"),
-        )
+        for name, key, secret in (("tests", KEY, SECRET), (GUEST, GUEST, GUEST)):
+            cluster.run(
+                "radosgw-admin",
+                *("-c", str(cluster.settings), "-n", "client.rgw"),
+                *("user", "create", f"--uid={name}", f"--display-name={name}"),
+                *(f"--access-key={key}", f"--secret-key={secret}"),
+            )
         yield Access(endpoint, KEY, SECRET)
 
 

@@ -22,7 +22,7 @@ from keepstone.foundation.errors import (
 from keepstone.storage.bucket_url import PREFIX_BYTES_MAX
 from keepstone.storage.locate import locate
 from keepstone.storage.remote import RemoteStorage
-from keepstone.storage.trouble import Kind, of_answer
+from keepstone.storage.trouble import Kind, of_answer, raised
 
 # ---- URLs ----------------------------------------------------------------------------------------------
 
@@ -153,6 +153,18 @@ def test_a_name_that_cannot_be_looked_up_is_named(bucket: Bucket, monkeypatch: p
         RemoteStorage(bucket.url).read("a")
 
 
+def test_a_server_that_speaks_no_tls_is_named_at_once(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plain_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url.replace("http:", "https:"))
+        with pytest.raises(StorageError, match="TLS failed") as caught:
+            RemoteStorage(bucket.url).read("a")
+
+    assert not isinstance(caught.value, StorageBusyError), "asking again does not help"
+    assert "https:// or http://" in caught.value.hint
+
+
 def test_a_server_that_is_no_s3_is_an_error_and_nothing_is_kept_there(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +258,21 @@ def test_odd_credentials_never_show(
 )
 def test_the_status_decides(status: int, code: str, kind: Kind) -> None:
     assert of_answer(status, code).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("RequestTimeTooSkewed", "clock"),
+        ("SignatureDoesNotMatch", "secret key"),
+        ("InvalidAccessKeyId", "endpoint"),
+        ("InvalidToken", "AWS_SESSION_TOKEN"),
+        ("ExpiredToken", "new credentials"),
+        ("AccessDenied", "s3:ListBucket"),
+    ],
+)
+def test_who_is_refused_learns_what_to_look_at(code: str, part: str) -> None:
+    assert part in raised(of_answer(403, code), "read", "s3://bucket/team", "log/1").hint
 
 
 def test_a_code_that_could_be_anything_is_not_shown() -> None:

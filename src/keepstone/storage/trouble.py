@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -52,6 +53,13 @@ _DENIED_CODES: Final = frozenset(
 _EXPIRED: Final = frozenset(
     ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 )
+_DENIED_HINTS: Final = {
+    **dict.fromkeys(_EXPIRED, "get new credentials, and try again"),
+    "InvalidAccessKeyId": "the server does not know the access key: check whose credentials are used, and the endpoint",
+    "SignatureDoesNotMatch": "check the secret key; or something on the way changes requests: let their headers pass",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong: set it, and try again",
+    "InvalidToken": "check AWS_SESSION_TOKEN: it belongs to other credentials, or is cut short",
+}
 _EXISTS_CODES: Final = frozenset(("BlobAlreadyExists", "ConditionNotMet", "PreconditionFailed"))
 """Azure says the first with 409."""
 _NO_BUCKET_CODES: Final = frozenset(("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"))
@@ -109,7 +117,7 @@ def of_answer(status: int, code: str = "") -> Trouble:
         return Trouble(
             Kind.DENIED,
             f"the credentials have expired ({code})" if expired else f"{detail}: access is denied",
-            "get new credentials, and try again" if expired else "",
+            _DENIED_HINTS.get(code, ""),
         )
     if code in _EXISTS_CODES:
         return Trouble(Kind.EXISTS, detail)
@@ -129,6 +137,8 @@ def of_silence(error: BaseException, server: str) -> Trouble:
     place = f" from {server}" if server else ""
     said = ""
     for one in chain(error):
+        if isinstance(one, ssl.SSLError) and getattr(one, "reason", None):
+            return _of_tls(one, place)
         # Some libraries put all addresses that they tried into the text; the number alone is safe to show.
         number = one.errno if isinstance(one, OSError) else None
         if isinstance(number, int) and number > 0:
@@ -144,7 +154,28 @@ def of_silence(error: BaseException, server: str) -> Trouble:
     )
 
 
+def _of_tls(error: ssl.SSLError, place: str) -> Trouble:
+    # These stay as they are, however often one asks.
+    lasts = isinstance(error, ssl.SSLCertVerificationError) or error.reason in _NO_TLS
+    return Trouble(
+        Kind.OTHER if lasts else Kind.BUSY,
+        f"no answer{place}: TLS failed ({error.reason})",
+        "check whether the endpoint is https:// or http://, and where certificates are your own, AWS_CA_BUNDLE",
+    )
+
+
+_NO_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"))
+"""What OpenSSL makes of a server that speaks something else."""
 _CUT_SHORT: Final = frozenset(("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"))
+
+
+_READING: Final = frozenset(("read", "ask the size of", "list"))
+"""What `raised` is told of as an action that changes nothing."""
+_MAY_NOT_WRITE: Final = "check whose credentials are used, and what they may do in this bucket"
+_MAY_NOT_READ: Final = (
+    "check whose credentials are used, and that they may read and list in this bucket: without the right to list "
+    "(s3:ListBucket) S3 answers 403 for what is not there"
+)
 
 
 def raised(trouble: Trouble, action: str, location: str, key: str) -> KeepstoneError:
@@ -166,7 +197,7 @@ def raised(trouble: Trouble, action: str, location: str, key: str) -> KeepstoneE
             return StoragePermissionError(
                 f"{doing}: {trouble.detail}",
                 path=place,
-                hint=trouble.hint or "check whose credentials are used, and what they may do in this bucket",
+                hint=trouble.hint or (_MAY_NOT_READ if action in _READING else _MAY_NOT_WRITE),
             )
         case Kind.NO_CREDENTIALS:
             return StoragePermissionError(f"{doing}: {trouble.detail}", path=place, hint=trouble.hint)
