@@ -227,7 +227,7 @@ def test_of_a_lost_completion_the_error_may_come_in_a_200(bucket: Bucket, proxy:
 def test_a_dropped_condition_lets_a_second_create_overwrite(bucket: Bucket, proxy: Proxy) -> None:
     system = single_tries()
     system.pipe_file(f"{bucket.name}/key", b"first", mode="create")
-    proxy.drops_condition = True
+    proxy.drops_condition, proxy.signs_again = True, False
     system.pipe_file(f"{bucket.name}/key", b"second", mode="create")
 
     assert bucket.read("key") == b"second"
@@ -236,7 +236,7 @@ def test_a_dropped_condition_lets_a_second_create_overwrite(bucket: Bucket, prox
 
 @on_servers("rgw")
 def test_where_signatures_are_checked_a_dropped_condition_is_found_out(bucket: Bucket, proxy: Proxy) -> None:
-    proxy.drops_condition = True
+    proxy.drops_condition, proxy.signs_again = True, False
 
     status = status_of(lambda: single_tries().pipe_file(f"{bucket.name}/key", b"data", mode="create"))
 
