@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,25 @@ def test_a_journal_of_another_history_is_left_alone(folder: Path) -> None:
         assert report.journals == 0
         assert [stranger.name for stranger in report.strangers] == [path.name for path in journals]
     assert all(path.exists() for path in journals)
+
+
+def test_a_journal_that_somebody_removed_is_written_again(folder: Path) -> None:
+    with keepstone.open(folder, create=True) as store:
+        answers = store.collection("answers")
+        answers["a"], answers["b"] = 1, 2
+        shutil.rmtree(folder / "journals")
+        answers["c"] = 3
+        answers.flush()
+        assert sum(commit.seals != () for commit in store.repository.history(None)) == 1
+    with keepstone.open(folder, mode="r") as store:
+        assert dict(store.collection("answers")) == {"a": 1, "b": 2, "c": 3}
+        assert store.fsck(read_data=True).ok
+
+
+def test_a_removed_store_is_not_made_again_by_its_journals(folder: Path) -> None:
+    store = keepstone.open(folder, create=True)
+    store.collection("answers")["a"] = 1
+    shutil.rmtree(folder)
+    with contextlib.suppress(keepstone.KeepstoneError):
+        store.close()
+    assert not folder.exists()

@@ -6,10 +6,11 @@ A journal that nobody holds locked may be adopted: turned into a pack by whoever
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from keepstone.blobs.adopting import NEVER_READABLE, Adopted, adopt_free, sweep_
 from keepstone.blobs.journal import JournalFile, Row
 from keepstone.blobs.journal_header import JournalHeader, read_journal_header
 from keepstone.blobs.journal_writer import Journal, JournalFinished
+from keepstone.blobs.rescue import OneStamp, removed_by_somebody, write_again
 from keepstone.foundation.clock import Clock
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
@@ -109,7 +111,7 @@ class Spool:
                 self._succeed(journal)
 
     def append_value(self, collection: str, key: str, form: int, value: bytes, digest: Digest) -> Ticket:
-        """Append one value, as `append` does, in fewer steps."""
+        """Append one value, as `append` does."""
         while True:
             journal = self._current or self._begin()
             try:
@@ -155,8 +157,7 @@ class Spool:
     def sync(self, ticket: Ticket) -> None:
         """Return when what `ticket` stands for survives power loss.
 
-        A journal whose sync fails is never synced again: what it holds beyond its last good sync is read back, checked
-        and written to a new one (rule in storage design §5).
+        A journal whose sync fails is never synced again: what it holds is read back, checked and written to a new one.
 
         Raises:
             StorageError: it could not be made durable anywhere.
@@ -178,14 +179,7 @@ class Spool:
             self._current = None
         journal.abandon()
         try:
-            rescued: Ticket | None = None
-            for collection, row in list(journal.all_rows()):
-                value = journal.read_value(row) if row.offset >= 0 else None
-                item = (row.key, row.form, value, row.digest)
-                # The same stamp again: both journals say the same, whichever of them is adopted.
-                rescued = self.append_as(collection, item, row.stamp)
-            if rescued:
-                rescued.journal.sync(rescued.offset)
+            write_again(self, journal)
         except (OSError, CorruptionError) as second:
             raise translated(error, "sync", str(journal.path)) from second
 
@@ -194,7 +188,7 @@ class Spool:
         while True:
             journal = self._current or self._begin()
             try:
-                return Ticket(journal, journal.append(_Stopped(stamp), collection, [item]))
+                return Ticket(journal, journal.append(OneStamp(stamp), collection, [item]))
             except JournalFinished:
                 self._succeed(journal)
 
@@ -369,6 +363,18 @@ class Spool:
                         self._current = None
             self._own = tuple(journal for journal in self._own if journal.name not in names)
 
+    def rescue_removed(self, gone: Iterable[str], sealed: Container[bytes]) -> bool:
+        """Write again what was in own journals that are gone and in no commit; return whether there were any.
+
+        Raises:
+            StorageError: it could not be made durable anywhere; nothing is forgotten.
+        """
+        with self._lock:
+            removed = removed_by_somebody(self._own, frozenset(gone), sealed)
+            for journal in removed:
+                self._rewrite(journal, FileNotFoundError(errno.ENOENT, "somebody removed the journal"))
+            return bool(removed)
+
     # ---- adopting ----------------------------------------------------------------------------------------------------
 
     def adopt(self) -> Generator[Adopted]:
@@ -379,17 +385,6 @@ class Spool:
     def sweep(self) -> int:
         """Remove unborn journals that a crash left; return how many."""
         return sweep_unborn(self.folder, self._calls)
-
-
-class _Stopped(Clock):
-    """A clock that gives one stamp, which somebody else decided."""
-
-    def __init__(self, stamp: int) -> None:
-        super().__init__()
-        self._fixed = stamp
-
-    def stamp(self) -> int:
-        return self._fixed
 
 
 def _order(row: Row) -> tuple[int, bytes]:

@@ -187,7 +187,7 @@ class Sealer:
 
     def _flush(self) -> None:
         session = self._session
-        unpublished = session.spool.finish()
+        rescues, unpublished = session.rescues, session.spool.finish()
         deadline = time.monotonic() + FLUSH_WAIT_SECONDS
         while True:
             self.seal(LOCK_WAIT_SECONDS if unpublished else 0.0)
@@ -195,6 +195,10 @@ class Sealer:
             if unpublished:
                 # Unless a neighbour has published it.
                 session.refresh()
+                if session.rescues != rescues:
+                    # Somebody had removed a journal; what was in it stands in another, which is not finished yet.
+                    rescues, unpublished = session.rescues, session.spool.finish()
+                    continue
                 unpublished &= session.spool.own_names()
             if not unpublished:
                 self._error = None

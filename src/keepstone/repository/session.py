@@ -94,6 +94,8 @@ class Session:
         self.entries = Entries(self.blobs, self.local.catalog, self._hash_at)
         self.damaged_packs: set[PackName] = set()
         """Packs that could not be read; left as they are."""
+        self.rescues = 0
+        """How often journals had been removed by somebody, and were written again."""
         self._refresh_lock = threading.Lock()
         self._refreshed = -math.inf
         self._followed: State | None = None
@@ -168,9 +170,17 @@ class Session:
                 break
             # A neighbour has committed and folded since.
             state = self.log.refresh()
+        if gone and self._is_worth_rescuing() and self.spool.rescue_removed(gone, state.sealed):
+            self.rescues += 1
         self.spool.forget(gone)
         self._follow_stamps()
         self._refreshed = time.monotonic()
+
+    def _is_worth_rescuing(self) -> bool:
+        """Whether the store is still there when journals are gone: a removed folder takes its journals along."""
+        if self.local.journals is None:
+            return False
+        return self.medium is not None or self.spool.folder.parent.is_dir()
 
     def catch_up(self, sealed: frozenset[str] = frozenset()) -> None:
         """See what this process has just committed, also of the journals that it sealed; the medium is not asked.
