@@ -17,7 +17,9 @@ from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone.foundation.format import Origin
+from keepstone.operations.doctor import examine_place
 from keepstone.operations.orphans import orphans
+from keepstone.storage.places import host_id
 
 everywhere = on_servers("moto", "ministack", "rgw")
 
@@ -274,3 +276,27 @@ def test_a_copy_in_another_bucket_is_probed_before_it_is_written_and_not_when_it
     with keepstone.open(f"{bucket.url}/copy") as store:
         store.save("a", 3)
         assert kinds(proxy)["put"] == 2, "the commit, and the same offered once more"
+
+
+def test_what_waits_under_a_former_name_of_the_machine_is_told_and_published_when_asked(
+    url: str, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_and_die(url, "a", "b")
+    former = host_id()
+    monkeypatch.setattr("keepstone.storage.platform.host_name", lambda: "renamed")
+    with keepstone.open(url) as store:
+        assert "a" not in store.collection("answers")
+        report = store.recover()
+        assert [(other.host, other.journals) for other in report.elsewhere] == [(former, 1)]
+        found = examine_place(url).store
+        assert found is not None
+        assert found.elsewhere == report.elsewhere
+        with pytest.raises(keepstone.InvalidInputError, match="no journals of 'nobody'"):
+            store.recover(host="nobody")
+
+        report = store.recover(host=former)
+
+        assert (report.journals, report.entries, report.elsewhere) == (1, 2, ())
+    machine("there")
+    with keepstone.open(url, mode="r") as store:
+        assert dict(store.collection("answers")) == {"a": "A", "b": "B"}

@@ -117,11 +117,19 @@ class Upkeep(ABC):
 
     # ---- the whole store ---------------------------------------------------------------------------------------------
 
-    def recover(self) -> RecoverReport:
-        """Publish what processes left in their journals, however they died. Safe to repeat; can itself be killed."""
+    def recover(self, *, host: str | None = None) -> RecoverReport:
+        """Publish what processes left in their journals, however they died. Safe to repeat; can itself be killed.
+
+        Journals of a store in a bucket stand below the name of their machine. `host` publishes those of another name
+        as well, as the report's `elsewhere` says it: of a machine that is gone, or of this one before it was renamed.
+        Nothing may be writing there.
+
+        Raises:
+            InvalidInputError: nothing of `host` is left here.
+        """
         from keepstone.operations.recover import recover
 
-        return recover(self.repository)
+        return recover(self.repository, host=host)
 
     def fsck(self, *, read_data: bool = False) -> FsckReport:
         """Check the store; changes nothing. `read_data` reads every byte."""

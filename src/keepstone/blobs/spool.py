@@ -309,13 +309,14 @@ class Spool:
             self._full_bytes = min(self.journal_bytes, UNSEALED_BYTES_MAX // max(1, len(known)))
             return frozenset(known - listed)
 
-    def _list(self) -> set[str]:
+    def _list(self, folder: Path | None = None) -> set[str]:
+        path = str(folder or self.folder)
         try:
-            return {e.name for e in self._calls.scandir(str(self.folder)) if not e.name.startswith(".")}
+            return {e.name for e in self._calls.scandir(path) if not e.name.startswith(".")}
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise translated(error, "list", str(self.folder)) from error
+            raise translated(error, "list", path) from error
 
     def _open_foreign(self, name: str) -> None:
         path = str(self.folder / name)
@@ -377,10 +378,14 @@ class Spool:
 
     # ---- adopting ----------------------------------------------------------------------------------------------------
 
-    def adopt(self) -> Generator[Adopted]:
-        """Yield every journal that nobody holds, locked by this process from then on; `release` each."""
+    def adopt(self, folder: Path | None = None) -> Generator[Adopted]:
+        """Yield every journal that nobody holds, locked by this process from then on; `release` each.
+
+        `folder` is that of another machine, where its locks may be unknown here; None is one's own.
+        """
         finished = {journal.name: journal for journal in self._own if journal.final}
-        return adopt_free(self.folder, sorted(self._list()), self._store_id, finished, self._calls)
+        names = sorted(self._list(folder))
+        return adopt_free(folder or self.folder, names, self._store_id, finished, self._calls)
 
     def sweep(self) -> int:
         """Remove unborn journals that a crash left; return how many."""

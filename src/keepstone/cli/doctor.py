@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from keepstone.cli import exit_codes
 from keepstone.cli.formatting import plural
 from keepstone.cli.parser import add_json
+from keepstone.cli.recover import of_other_host
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -52,7 +53,8 @@ def _facts(report: DoctorReport) -> dict[str, object]:
         facts["probed"] = {"rounds": report.probed.rounds, "threads": report.probed.threads}
     if report.store is not None:
         strangers = [stranger._asdict() for stranger in report.store.strangers]
-        facts["store"] = {**report.store._asdict(), "strangers": strangers}
+        elsewhere = [other._asdict() for other in report.store.elsewhere]
+        facts["store"] = {**report.store._asdict(), "strangers": strangers, "elsewhere": elsewhere}
     return facts
 
 
@@ -79,6 +81,8 @@ def _print(report: DoctorReport, console: Console) -> None:
         )
     for stranger in report.store.strangers:
         console.out(f"left alone: {stranger.name}: {stranger.reason}")
+    for other in report.store.elsewhere:
+        console.out(of_other_host(other))
     if not report.is_lasting:
         console.out(
             f"{report.journals} would not survive a loss of power: what is kept at level `disk` waits until it is "

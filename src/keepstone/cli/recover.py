@@ -15,28 +15,36 @@ from keepstone.cli.parser import add_json
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
+    from keepstone.operations.other_hosts import OtherHost
     from keepstone.operations.recover import RecoverReport
 
 HELP = """\
 Publish what programs that were killed had kept, but not yet published, and say what it was.
-Readers on this machine see it even without that; it can be repeated, and stopped, at any time."""
+Readers on this machine see it even without that; it can be repeated, and stopped, at any time.
+What waits to go to a bucket stands below the name of its machine. Of one that is gone, or was given another name, it
+is published by --host; the command says for which names there is any."""
 EXAMPLES = """\
 keepstone recover
+keepstone --store s3://bucket/team recover --host old-laptop-3f9a0c21
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
+    parser.add_argument(
+        "--host", metavar="HOST", help="also what this machine has left, where no program writes any more"
+    )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Recover, and print the report."""
     with open_to_change(arguments, console) as store:
-        report = store.recover()
+        report = store.recover(host=arguments.host)
     if arguments.json:
         strangers = [stranger._asdict() for stranger in report.strangers]
-        console.json({**report._asdict(), "strangers": strangers})
+        elsewhere = [other._asdict() for other in report.elsewhere]
+        console.json({**report._asdict(), "strangers": strangers, "elsewhere": elsewhere})
     else:
         _print(report, console)
     return exit_codes.CORRUPTION if report.damaged else exit_codes.OK
@@ -59,4 +67,14 @@ def _print(report: RecoverReport, console: Console) -> None:
     for name in report.damaged:
         console.out(f"{name} is damaged; what is sound in it was published, and the file was kept aside")
     for stranger in report.strangers:
-        console.out(f"left alone: {stranger}")
+        console.out(f"left alone: {stranger.name}: {stranger.reason}")
+    for other in report.elsewhere:
+        console.out(of_other_host(other))
+
+
+def of_other_host(other: OtherHost) -> str:
+    """Return the line that says what another machine has left, and what to do about it."""
+    return (
+        f"not published: {plural(other.journals, 'journal')} of the machine {other.host}; run `keepstone recover` "
+        f"there, or where it is gone or was renamed `keepstone recover --host {other.host}`"
+    )

@@ -18,6 +18,7 @@ from keepstone.foundation.errors import (
     UnsafeStorageError,
 )
 from keepstone.foundation.format import STORE_KEY
+from keepstone.operations.other_hosts import OtherHost, other_hosts
 from keepstone.repository.identity import Identity, read_identity
 from keepstone.repository.local_side import local_side
 from keepstone.repository.medium import is_for_one_writer, probe_ref
@@ -40,6 +41,8 @@ class StoreFound(NamedTuple):
     waiting: int
     """Journals of this machine that are not published."""
     strangers: tuple[Stranger, ...]
+    elsewhere: tuple[OtherHost, ...]
+    """What machines of other names have left here, and nobody has published."""
 
 
 class DoctorReport(NamedTuple):
@@ -123,6 +126,7 @@ def _store(location: str) -> StoreFound:
             recorded,
             len(session.spool.journals()),
             session.spool.strangers,
+            other_hosts(session),
         )
     finally:
         close_repository(repository)

@@ -74,14 +74,14 @@ def sealer_lock(session: Session) -> Generator[bool]:
             lock.close()
 
 
-def seal_free(session: Session) -> SealReport:
-    """Seal every journal that nobody holds; return what was done."""
+def seal_free(session: Session, folder: Path | None = None) -> SealReport:
+    """Seal every journal that nobody holds, of this machine or in another `folder`; return what was done."""
     report = SealReport()
     while True:
         taken: list[Adopted] = []
         batch: list[Adopted] = []
         size = 0
-        journals = session.spool.adopt()
+        journals = session.spool.adopt(folder)
         try:
             for adopted in journals:
                 # Noted before anything can fail: whoever keeps the error must not keep the lock.
