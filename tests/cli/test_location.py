@@ -55,3 +55,8 @@ def test_a_place_without_store_is_not_found_and_not_made(tmp_path: Path) -> None
     assert "keepstone init" in caught.value.hint
     assert not (tmp_path / "none").exists()
     assert check_exists("s3://bucket/team") == "s3://bucket/team"
+
+
+def test_a_url_with_a_slash_too_few_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="one slash less"):
+        check_exists("s3:/bucket/team")

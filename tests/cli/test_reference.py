@@ -21,7 +21,13 @@ def test_the_page_is_as_the_parsers_are() -> None:
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_option_is_documented_under_its_command(command: str) -> None:
     section = PAGE.read_text().partition(f"\n### {command}\n")[2].partition("\n### ")[0]
-    options = set(parser_for(COMMANDS[command]).option_strings()) - {"-h", "--help", "--store", "--debug"}
+    options = set(parser_for(COMMANDS[command]).option_strings()) - {
+        "-h",
+        "--help",
+        "--store",
+        "--offline",
+        "--debug",
+    }
 
     assert all(f"`{option}`" in section or f"`{option} " in section for option in options)
 

@@ -63,12 +63,14 @@ def test_conflicts_are_listed_and_end_with_4(here: Path, capsys: pytest.CaptureF
     assert run(capsys, "push", "shared", "--create")[0] == 0
     with keepstone.open(".keepstone") as store, keepstone.open("shared") as shared:
         store.save("m", "mine", aliases=["prod"])
-        shared.save("m", "theirs", aliases=["prod"])
+        theirs = shared.save("m", "theirs", aliases=["prod"]).digest
     for words in (["sync", "shared", "--dry-run"], ["sync", "shared"], ["sync", "shared"]):
         code, out, err = run(capsys, *words)
         assert code == 4
         assert "conflict: m@prod" in out
         assert "set each on one side" in err
+    assert f"here and {theirs[:15]} there" in out
+    assert err.strip().endswith(f"`keepstone alias m@{theirs[:15]} prod`")
     code, out, _ = run(capsys, "sync", "shared", "--json")
     facts = json.loads(out)
     assert code == 4
@@ -98,3 +100,16 @@ def test_lineage_and_afresh_are_passed_on(here: Path, capsys: pytest.CaptureFixt
     assert run(capsys, "push", "shared", "--afresh")[0] == 0
     with keepstone.open("shared") as shared:
         assert [v.selector for v in shared.versions("m")] == ["m@v2", "m@v1"]
+
+
+def test_a_name_of_two_kinds_says_which_is_where_and_how_the_rest_comes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with keepstone.open("shared") as shared:
+        shared.save("c", "an artifact here")
+        shared.save("fine", 1)
+    code, _, err = run(capsys, "pull", "shared")
+    assert code == 4
+    assert f"'c' is of kind artifact where it comes from, and of kind collection at {here}/.keepstone" in err
+    assert "--select" in err
+    assert run(capsys, "pull", "shared", "--select", "fine")[0] == 0

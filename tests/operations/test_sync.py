@@ -181,7 +181,9 @@ def test_a_kind_that_differs_changes_nothing(here: Store, there: Store) -> None:
     there.collection("x")["k"] = 1
     there.flush()
     before = seen(there)
-    with pytest.raises(KindError, match="'x' is a collection, not an artifact"):
+    with pytest.raises(
+        KindError, match="'x' is of kind artifact where it comes from, and of kind collection at"
+    ):
         here.push(there)
     assert seen(there) == before
 

@@ -21,7 +21,7 @@ from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import Kind, check_kind, read_name_ref
 from keepstone.repository.repository import ANY, Repository
 from keepstone.repository.version import Version
-from keepstone.storage.locate import is_bucket, locate
+from keepstone.storage.locate import is_bucket, is_elsewhere, locate
 
 if TYPE_CHECKING:
     # Each is imported when it is first asked for: most programs never do.
@@ -54,7 +54,7 @@ class Store(Upkeep, Exchange):
                 f"unknown mode {mode!r}", hint="use 'a' to read and write, 'r' to read only"
             )
         storage = locate(location, writable=False if mode == "r" else None)
-        if offline and not is_bucket(storage.location):
+        if offline and not is_elsewhere(storage.location):
             offline = False
         self._mode: Mode = mode
         self._offline = offline
@@ -351,8 +351,8 @@ def open(  # noqa: A001
     """Open the store at `location`, a folder or a URL; a new folder becomes a store unless `create=False`.
 
     A bucket becomes one only with `create=True`. `mode="r"` only reads, and works where writing is not permitted.
-    `offline` uses of a bucket store only what this machine has: what was read before, and what waits here to be
-    published. `single_writer` makes a store in a bucket that cannot tell two writers apart, for one at a time.
+    `offline` uses of a store that is elsewhere only what this machine has: what was read before, and what waits here to
+    be published. `single_writer` makes a store in a bucket that cannot tell two writers apart, for one at a time.
 
     Raises:
         StoreNotFoundError: there is none, and none was created.

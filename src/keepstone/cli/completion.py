@@ -80,7 +80,7 @@ _keepstone() {{
         esac
     done
     case $command in
-        "") options="--store --debug --version --help" choices="{commands}" ;;
+        "") options="--store --offline --debug --version --help" choices="{commands}" ;;
 {cases}
     esac
     COMPREPLY=()
@@ -129,6 +129,7 @@ _keepstone() {{
     typeset -A opt_args
     _arguments -C \\
         '--store[folder or URL of the store]:store:_files -/' \\
+        '--offline[of a store at a URL use only what was read here before]' \\
         '--debug[show the traceback of an error]' \\
         '--version[print the version]' \\
         '--help[show help]' \\
@@ -183,6 +184,7 @@ def _fish(known: list[_Known]) -> str:
     lines = [
         "# Completion of keepstone for fish.",
         "complete -c keepstone -n __fish_use_subcommand -l store -r -d 'folder or URL of the store'",
+        "complete -c keepstone -n __fish_use_subcommand -l offline -d 'use only what was read here before'",
         "complete -c keepstone -n __fish_use_subcommand -l debug -d 'show the traceback of an error'",
         "complete -c keepstone -n __fish_use_subcommand -l version -d 'print the version'",
         "complete -c keepstone -n __fish_use_subcommand -l help -d 'show help'",

@@ -69,8 +69,22 @@ def show(report: SyncReport, arguments: argparse.Namespace, console: Console) ->
     else:
         console.out(str(report))
         if report.conflicts:
-            console.error("aliases in conflict stay as they are; set each on one side as it is on the other")
+            console.error(_way_out(report))
     return exit_codes.CONFLICT if report.conflicts else exit_codes.OK
+
+
+def _way_out(report: SyncReport) -> str:
+    way = next(way for way in report.changes if way.conflicts)
+    conflict = way.conflicts[0]
+    name, _, alias = conflict.alias.rpartition("@")
+    theirs = conflict.target if way.way == "push" else conflict.source
+    example = (
+        f"keepstone alias {name}@{theirs[:15]} {alias}" if theirs else f"keepstone remove {conflict.alias}"
+    )
+    return (
+        "aliases in conflict stay as they are; set each on one side as it is on the other. Theirs, here: "
+        f"`{example}`"
+    )
 
 
 def _is_dry(arguments: argparse.Namespace) -> bool:

@@ -6,7 +6,7 @@ Layer: cli. The only file that reads KEEPSTONE_STORE. Nothing is created here.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,11 @@ def _given(location: str, where: str) -> str:
     return location if is_url(location) else os.path.expanduser(location)
 
 
+def may_name_url(words: Iterable[str], environment: Mapping[str, str]) -> bool:
+    """Whether a command line, or what stands for its `--store`, holds a URL."""
+    return any("://" in word for word in (*words, environment.get(VARIABLE, "")))
+
+
 def is_url(location: str) -> bool:
     """Whether `location` is a URL, not a path."""
     return "://" in location
@@ -51,6 +56,10 @@ def check_exists(location: str) -> str:
     # A folder with a log is a store that has lost its store.json, which opening it says.
     marks = (os.path.join(location, mark) for mark in ("store.json", "log"))
     if not is_url(location) and not any(os.path.exists(mark) for mark in marks):
+        from keepstone.storage import locate
+
+        # It may be no place at all, such as a URL with a slash too few.
+        locate.locate(location)
         raise StoreNotFoundError(
             f"no store at {location}",
             location=location,

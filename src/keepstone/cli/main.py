@@ -5,19 +5,21 @@ Layer: cli. A command's module is imported only when it is called; `--help` and 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from keepstone.cli import exit_codes
 from keepstone.cli.commands import COMMANDS, GROUPS, Command
 from keepstone.cli.console import Console
+from keepstone.cli.location import may_name_url
 from keepstone.foundation.errors import InvalidInputError, KeepstoneError
 
 if TYPE_CHECKING:
     import argparse
 
 _INTRODUCTION = """\
-usage: keepstone [--store PLACE] [--debug] COMMAND ...
+usage: keepstone [--store PLACE] [--offline] [--debug] COMMAND ...
 
 Keepstone keeps what an ML or LLM project makes: results, prompts, models, analyses.
 Every version stays, equal content is stored once, and interrupted work goes on where it stopped."""
@@ -25,6 +27,7 @@ Every version stays, equal content is stored once, and interrupted work goes on 
 _OPTIONS = """\
 options:
   --store PLACE  folder or URL of the store (else KEEPSTONE_STORE, else the nearest .keepstone upwards)
+  --offline      of a store at a URL use only what was read here before
   --debug        show the traceback of an error
   --version      print the version
   --help         this text; `keepstone COMMAND --help` has the details and examples
@@ -39,7 +42,7 @@ class Line(NamedTuple):
     """A command line, cut at its command."""
 
     options: dict[str, object]
-    """What stood before the command: `store`, `debug`, `help`, `version`."""
+    """What stood before the command: `store`, `offline`, `debug`, `help`, `version`."""
     command: str
     """Empty if none was given."""
     rest: list[str]
@@ -75,7 +78,12 @@ def _dispatch(words: list[str], console: Console) -> int:
     command = COMMANDS.get(line.command)
     if command is None:
         raise _unknown(line.command)
-    return command.load().run(_parse(command, line), console)
+    arguments = _parse(command, line)
+    if may_name_url(words, os.environ):
+        from keepstone.cli.waiting import tell_of_waiting
+
+        tell_of_waiting(console)
+    return command.load().run(arguments, console)
 
 
 def split(words: list[str]) -> Line:
@@ -88,7 +96,7 @@ def split(words: list[str]) -> Line:
     rest = list(words)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
-        if word in ("--debug", "--version", "--help"):
+        if word in ("--offline", "--debug", "--version", "--help"):
             options[word[2:]] = True
         elif word == "-h":
             options["help"] = True
@@ -109,7 +117,10 @@ def _parse(command: Command, line: Line) -> argparse.Namespace:
 
     from keepstone.cli.parser import parser_for
 
-    namespace = argparse.Namespace(store=line.options.get("store"), debug=bool(line.options.get("debug")))
+    options = line.options
+    namespace = argparse.Namespace(
+        store=options.get("store"), offline=bool(options.get("offline")), debug=bool(options.get("debug"))
+    )
     rest = line.rest
     if command.takes_program:
         cut = rest.index("--") if "--" in rest else len(rest)

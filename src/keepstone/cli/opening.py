@@ -21,7 +21,7 @@ def open_to_read(arguments: argparse.Namespace, console: Console) -> Store:
     """Return the store, open for reading."""
     import keepstone
 
-    return keepstone.open(console.store_path(arguments), mode="r")
+    return keepstone.open(console.store_path(arguments), mode="r", offline=arguments.offline)
 
 
 @contextmanager
@@ -39,11 +39,11 @@ def open_to_change(arguments: argparse.Namespace, console: Console) -> Store:
     """Return the store, open for writing; there must be one."""
     import keepstone
 
-    return keepstone.open(console.store_path(arguments), create=False)
+    return keepstone.open(console.store_path(arguments), create=False, offline=arguments.offline)
 
 
 def open_to_keep(arguments: argparse.Namespace, console: Console) -> Store:
     """Return the store, open for writing; a local folder is created."""
     import keepstone
 
-    return keepstone.open(console.store_path(arguments, create=True))
+    return keepstone.open(console.store_path(arguments, create=True), offline=arguments.offline)

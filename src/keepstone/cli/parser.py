@@ -68,6 +68,12 @@ def parser_for(command: Command) -> CommandParser:
         help="folder or URL of the store (else KEEPSTONE_STORE, else the nearest .keepstone upwards)",
     )
     common.add_argument(
+        "--offline",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="of a store at a URL use only what was read here before",
+    )
+    common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
     return parser

@@ -19,7 +19,9 @@ _HEAD: Final = """\
 
 `keepstone COMMAND ...` works on one store: the folder or URL behind `--store`, else in `KEEPSTONE_STORE`, else
 the nearest `.keepstone` in this folder or above it, else `./.keepstone`. Commands that read never make a store;
-`init`, `save` and `run` make a local one where there is none.
+`init`, `save` and `run` make a local one where there is none. A bucket or a web server that does not answer is asked
+again for up to two minutes, and standard error says so; with `--offline` nothing is asked, and what was read before is
+read from this machine's cache.
 
 Results go to standard output; remarks, progress and errors go to standard error. `--json` prints one JSON
 document instead of text: sizes in bytes, times as RFC 3339 in UTC. An error is one line of what went wrong and,
@@ -37,7 +39,7 @@ digest) or `name@2026-11-20` (the newest of that day, UTC; `name@2026-11-20T18:0
 |---|---|
 """
 
-_EVERYWHERE: Final = ("--store", "--debug", "--help")
+_EVERYWHERE: Final = ("--store", "--offline", "--debug", "--help")
 
 
 def render() -> str:

@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Show it; see `HELP`."""
     if arguments.limit is not None and arguments.limit < 0:
         raise InvalidInputError(f"--limit is {arguments.limit}", hint="give a number from 0")
-    import keepstone
+    from keepstone.cli.opening import open_to_read
     from keepstone.workflows.results import Results
 
-    with keepstone.open(console.store_path(arguments), mode="r") as store:
+    with open_to_read(arguments, console) as store:
         if arguments.name is None:
             return _list(store, arguments.json, console)
         results = Results(store, _existing(store, arguments.name))

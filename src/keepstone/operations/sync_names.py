@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 from keepstone.blobs.footer import Entry
 from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import KindError
 from keepstone.foundation.format import Form
 from keepstone.history.commit import RefChange
 from keepstone.history.state import State
-from keepstone.repository.refs import VERSIONS, NameRef, check_kind, read_name_ref, version_key
+from keepstone.repository.refs import VERSIONS, NameRef, read_name_ref, version_key
 from keepstone.repository.session import Session
 
 PLACEHOLDER_STAMP: Final = 1
@@ -86,6 +87,22 @@ def read_source(session: Session, name: str, numbers: frozenset[int] | None) -> 
     return NameSource(name, ref, tuple(versions), tuple(tombstones) if numbers is None else ())
 
 
+def check_same_kind(name: str, source: NameRef, target: NameRef, location: str) -> None:
+    """Refuse a name that is an artifact in one store and a collection in the other, which is at `location`.
+
+    Raises:
+        KindError: it is.
+    """
+    if target.kind != source.kind:
+        raise KindError(
+            f"{name!r} is of kind {source.kind} where it comes from, and of kind {target.kind} at {location}",
+            name=name,
+            kind=target.kind,
+            hint="a name keeps its kind for good: save it under another name in one of the two; "
+            "`--select`, `select=` brings the other names",
+        )
+
+
 def decide_name(session: Session, state: State, source: NameSource, *, begins: bool) -> NameDecision:
     """Return what becomes of the name at the target in `state`, for which its entries must answer.
 
@@ -98,7 +115,7 @@ def decide_name(session: Session, state: State, source: NameSource, *, begins: b
     if old is None:
         return _as_new(source)
     ref = read_name_ref(old, source.name)
-    check_kind(ref, source.name, source.ref.kind)
+    check_same_kind(source.name, source.ref, ref, session.storage.location)
     there = _Target.read(session, source.name, ref)
     brought, withheld = there.lacks(source.versions)
     for row, number in brought:

@@ -67,10 +67,11 @@ class SyncChanges(NamedTuple):
         else:
             lines.append(f"{arrow}: nothing new")
         renumbered = [v for v in self.versions if v.source != v.target]
-        lines += _some(renumbered, lambda v: f"  {v.source} is {v.target} there")
+        place = "there" if self.way == "push" else "here"
+        lines += _some(renumbered, lambda v: f"  {v.source} is {v.target} {place}")
         lines += _some(self.aliases, _moved)
-        lines += _some(self.withheld, lambda s: f"  {s} was removed there, and stays away")
-        lines += _some(self.conflicts, _conflict)
+        lines += _some(self.withheld, lambda s: f"  {s} was removed {place}, and stays away")
+        lines += _some(self.conflicts, lambda conflict: _conflict(conflict, self.way))
         return "\n".join(lines)
 
 
@@ -83,9 +84,10 @@ def _moved(alias: MovedAlias) -> str:
     return f"  {alias.alias} → v{alias.number}" if alias.number else f"  {alias.alias} is removed"
 
 
-def _conflict(conflict: AliasConflict) -> str:
-    mine, theirs = (text[:15] + "…" if text else "absent" for text in (conflict.source, conflict.target))
-    return f"  conflict: {conflict.alias} is {mine} at the source and {theirs} at the target; both stay"
+def _conflict(conflict: AliasConflict, way: Literal["push", "pull"]) -> str:
+    ends = (conflict.source, conflict.target) if way == "push" else (conflict.target, conflict.source)
+    here, there = (text[:15] if text else "absent" for text in ends)
+    return f"  conflict: {conflict.alias} is {here} here and {there} there; both stay"
 
 
 def _some(found: Sequence[T], line: Callable[[T], str]) -> list[str]:

@@ -31,14 +31,14 @@ from keepstone.operations.sync_decision import (
     pins_of,
 )
 from keepstone.operations.sync_memory import News
-from keepstone.operations.sync_names import NameSource, read_source
+from keepstone.operations.sync_names import NameSource, check_same_kind, read_source
 from keepstone.operations.sync_outbox import NEW_PACK_BYTES, has_items
 from keepstone.operations.sync_reading import at_once, open_footers
 from keepstone.operations.sync_rows import PackRows, too_far_ahead, wanted_rows
 from keepstone.operations.sync_selection import Selection, names_of
 from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
-from keepstone.repository.refs import VERSIONS, check_kind, read_name_ref
+from keepstone.repository.refs import VERSIONS, read_name_ref
 from keepstone.repository.session import Session
 
 
@@ -175,7 +175,8 @@ class _Survey:
         for name in wanted:
             there = self._there.refs.get(name)
             if there is not None:
-                check_kind(read_name_ref(there, name), name, read_name_ref(self._refs[name], name).kind)
+                ours, theirs = read_name_ref(self._refs[name], name), read_name_ref(there, name)
+                check_same_kind(name, ours, theirs, self._target.storage.location)
         if not wanted:
             return []
         open_footers(self._source, self._source.entries.packs_of(VERSIONS))

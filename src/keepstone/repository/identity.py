@@ -23,6 +23,7 @@ from keepstone.foundation.errors import (
 )
 from keepstone.foundation.format import FORMAT_VERSION, LOG_PREFIX, STORE_JSON_BYTES_MAX, STORE_KEY
 from keepstone.storage.base import Storage
+from keepstone.storage.locate import is_web
 
 _LITTER: Final = (".gitignore", "CACHEDIR.TAG", ".DS_Store", "lost+found")
 """What a folder may hold and still count as empty."""
@@ -98,7 +99,9 @@ def read_identity(storage: Storage) -> Identity:
     try:
         data = storage.read_range(STORE_KEY, 0, STORE_JSON_BYTES_MAX)
     except ObjectNotFoundError as error:
-        if any(_SLOT.fullmatch(found.key) for found in storage.list(LOG_PREFIX)):
+        # Nobody can ask a web server what it has.
+        listed = () if is_web(storage.location) else storage.list(LOG_PREFIX)
+        if any(_SLOT.fullmatch(found.key) for found in listed):
             raise MalformedError(
                 f"{where} is missing from a store that has a log",
                 where=where,

@@ -13,7 +13,12 @@ import threading
 import weakref
 from typing import Any, NamedTuple
 
-from keepstone.foundation.errors import KeepstoneError, StoragePermissionError, StoreNotFoundError
+from keepstone.foundation.errors import (
+    KeepstoneError,
+    StorageBusyError,
+    StoragePermissionError,
+    StoreNotFoundError,
+)
 from keepstone.history.checkpoint import Found
 from keepstone.history.commit import RefChange
 from keepstone.repository.identity import (
@@ -28,7 +33,7 @@ from keepstone.repository.session import Session
 from keepstone.storage.base import Storage
 from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
-from keepstone.storage.locate import is_bucket, locate
+from keepstone.storage.locate import is_bucket, is_elsewhere, locate
 from keepstone.storage.platform import is_network_filesystem
 
 _GITIGNORE = b"*\n"
@@ -75,7 +80,11 @@ def open_repository(
         InvalidInputError: there is something else.
         UnsafeStorageError: none was created, since the medium would lose commits.
     """
-    place = _look_at(storage, create=create and writable, offline=offline, single_writer=single_writer)
+    try:
+        place = _look_at(storage, create=create and writable, offline=offline, single_writer=single_writer)
+    except StorageBusyError as error:
+        _speak_of_offline(error, storage)
+        raise
     storage, identity = place.storage, place.identity
     writable = writable and storage.writable
     key = storage.location, writable, offline
@@ -133,7 +142,7 @@ class _Place(NamedTuple):
 
 
 def _look_at(storage: Storage, *, create: bool, offline: bool, single_writer: bool) -> _Place:
-    if not is_bucket(storage.location):
+    if not is_elsewhere(storage.location):
         return _Place(storage, _identify(storage, create=create, single_writer=single_writer)[0])
     from keepstone.repository.read_from_bucket import cached_storage, known_store, offline_storage
 
@@ -173,6 +182,14 @@ def _identify(storage: Storage, *, create: bool, single_writer: bool) -> tuple[I
             storage.write_hint(".gitignore", _GITIGNORE)
             storage.write_hint("CACHEDIR.TAG", _CACHEDIR_TAG)
     return identity, examined
+
+
+def _speak_of_offline(error: StorageBusyError, storage: Storage) -> None:
+    if is_elsewhere(storage.location):
+        from keepstone.storage.places import cached_store
+
+        if cached_store(storage.location) is not None:
+            error.hint += "; what was read here before can be read with `--offline`, `offline=True`"
 
 
 def _examined(storage: Storage, *, single_writer: bool) -> RefChange:

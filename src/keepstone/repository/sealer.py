@@ -190,17 +190,16 @@ class Sealer:
         rescues, unpublished = session.rescues, session.spool.finish()
         deadline = time.monotonic() + FLUSH_WAIT_SECONDS
         while True:
+            if session.rescues != rescues:
+                # Somebody had removed a journal; what was in it stands in another, which is not finished yet.
+                rescues, unpublished = session.rescues, session.spool.finish()
             self.seal(LOCK_WAIT_SECONDS if unpublished else 0.0)
             unpublished &= session.spool.own_names()
             if unpublished:
                 # Unless a neighbour has published it.
                 session.refresh()
-                if session.rescues != rescues:
-                    # Somebody had removed a journal; what was in it stands in another, which is not finished yet.
-                    rescues, unpublished = session.rescues, session.spool.finish()
-                    continue
                 unpublished &= session.spool.own_names()
-            if not unpublished:
+            if not unpublished and session.rescues == rescues:
                 self._error = None
                 return
             # Another process holds the machine's lock for long: what is ours can be sealed beside it.

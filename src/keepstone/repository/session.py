@@ -40,7 +40,7 @@ from keepstone.repository.identity import Identity
 from keepstone.repository.local_side import local_side
 from keepstone.repository.rows import EntryRow
 from keepstone.storage.base import Storage
-from keepstone.storage.locate import is_bucket
+from keepstone.storage.locate import is_bucket, is_web
 from keepstone.storage.platform import host_name
 
 if TYPE_CHECKING:
@@ -145,11 +145,19 @@ class Session:
         Raises:
             StoragePermissionError: it cannot.
         """
+        if self.offline:
+            raise StoragePermissionError(
+                f"the store at {self.storage.location} was opened offline, where it can only be read",
+                path=self.storage.location,
+                hint="connect, and open it without offline=True; or work in a local store, and sync the two later",
+            )
         if not self.writable:
             raise StoragePermissionError(
                 f"the store at {self.storage.location} is open for reading only",
                 path=self.storage.location,
-                hint="open it without mode='r', as a user who may write there",
+                hint="write to the folder or bucket that is published there"
+                if is_web(self.storage.location)
+                else "open it without mode='r', as a user who may write there",
             )
 
     # ---- seeing what others did --------------------------------------------------------------------------------------

@@ -41,6 +41,12 @@ def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> St
         raise InvalidInputError(
             f"not a location: {text!r}", hint="name a folder, or a URL such as s3://bucket/prefix"
         )
+    stripped = text.strip()
+    if stripped != text and _SCHEME.fullmatch(stripped):
+        raise InvalidInputError(
+            f"there is a space or a line end before or behind {without_credentials(stripped)}",
+            hint="remove it",
+        )
     match = _SCHEME.fullmatch(text)
     if match:
         scheme, rest = match[1].lower(), match[2]
@@ -51,9 +57,10 @@ def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> St
             )
         return _BACKENDS[scheme](scheme, rest, writable)
     if _LOST_SLASH.match(text):
+        meant = _without_credentials(*text.split(":/", 1))
         raise InvalidInputError(
-            f"{_without_credentials(*text.split(':/', 1))} was written with one slash less",
-            hint="pass URLs as text: pathlib.Path drops a slash",
+            f"{meant} was written with one slash less",
+            hint=f"write {meant}, as text: pathlib.Path drops a slash",
         )
     return _open_folder(text, writable)
 
@@ -117,6 +124,17 @@ def is_bucket(location: str | os.PathLike[str]) -> bool:
         return False
     match = _SCHEME.fullmatch(text)
     return match is not None and match[1].lower() in _BUCKETS
+
+
+def is_elsewhere(location: str | os.PathLike[str]) -> bool:
+    """Whether reading a location takes a network: a bucket, or a store on the web."""
+    return is_bucket(location) or is_web(location)
+
+
+def is_web(location: str | os.PathLike[str]) -> bool:
+    """Whether a location is on the web, where it can only be read, and not be listed."""
+    text = os.fspath(location)
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))  # pyright: ignore
 
 
 def is_url(place: str) -> bool:

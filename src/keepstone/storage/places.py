@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import InvalidInputError
 from keepstone.storage import platform
 
 SPOOL_VARIABLE: Final = "KEEPSTONE_SPOOL"
@@ -72,24 +73,42 @@ def _named(store_id: str, location: str) -> str:
     return f"{store_id}-{location_id(location)}"
 
 
-def _below(variable: str, default: Path) -> Path:
+def _below(variable: str, default: str) -> Path:
     given = os.environ.get(variable, "")
-    return Path(given).expanduser().absolute() if given else default
+    if not given:
+        return _expanded(default)
+    folder = _expanded(given)
+    if not folder.is_absolute():
+        # Another program, started elsewhere, would look for it elsewhere.
+        raise InvalidInputError(
+            f"{variable} is {given!r}, not an absolute path", hint="write the whole path of a folder"
+        )
+    return folder
 
 
-def _state_folder() -> Path:
+def _expanded(place: str) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        raise InvalidInputError(
+            f"there is no home folder for {place}",
+            hint=f"set {SPOOL_VARIABLE} and {CACHE_VARIABLE} to folders of this user, or HOME",
+        ) from None
+
+
+def _state_folder() -> str:
     if platform.IS_MACOS:
-        return Path("~/Library/Application Support/keepstone").expanduser()
+        return "~/Library/Application Support/keepstone"
     return _xdg("XDG_STATE_HOME", "~/.local/state")
 
 
-def _cache_folder() -> Path:
+def _cache_folder() -> str:
     if platform.IS_MACOS:
-        return Path("~/Library/Caches/keepstone").expanduser()
+        return "~/Library/Caches/keepstone"
     return _xdg("XDG_CACHE_HOME", "~/.cache")
 
 
-def _xdg(variable: str, default: str) -> Path:
+def _xdg(variable: str, default: str) -> str:
     given = os.environ.get(variable, "")
     # The specification says that a relative path is to be ignored.
-    return (Path(given) if os.path.isabs(given) else Path(default).expanduser()) / "keepstone"
+    return os.path.join(given if os.path.isabs(given) else default, "keepstone")

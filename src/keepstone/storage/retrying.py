@@ -7,6 +7,7 @@ success.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ WAIT_SECONDS_MAX: Final = 10.0
 COMPARED_BYTES_MAX: Final = 1 << 20
 """A larger pack is its own if the size is right: its name is the digest of its bytes."""
 
+LOGGER: Final = "keepstone.waiting"
+"""Who wants to know why a call takes long listens to this logger, at level INFO."""
+_log = logging.getLogger(LOGGER)
 _T = TypeVar("_T")
 
 
@@ -145,5 +149,6 @@ class Retrying(StorageWrapper):
                         landed=error.landed,
                         hint=error.hint,
                     ) from error
+                _log.info("%s; trying again in %.1f s", error.message, wait)
             self._sleep(wait)
         raise AssertionError("unreachable")

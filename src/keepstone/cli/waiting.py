@@ -1,0 +1,43 @@
+"""Saying why a command waits: a bucket that does not answer is asked again, for up to two minutes.
+
+Layer: cli. Imported only where a URL is named: whoever works in a folder waits for nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from keepstone.storage.retrying import LOGGER
+
+if TYPE_CHECKING:
+    from keepstone.cli.console import Console
+
+SHOWN_SECONDS_MIN: Final = 0.5
+"""Shorter waits are nobody's concern."""
+EACH_SECONDS: Final = 1.0
+"""Many threads may wait for the same reason; one line says so."""
+
+
+def tell_of_waiting(console: Console) -> None:
+    """From now on say on standard error what is waited for, and how long."""
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [_Remarks(console)]
+
+
+class _Remarks(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._said = -EACH_SECONDS
+
+    def emit(self, record: logging.LogRecord) -> None:
+        seconds = record.args[-1] if isinstance(record.args, tuple) else 0.0
+        now = time.monotonic()
+        if not isinstance(seconds, float) or seconds < SHOWN_SECONDS_MIN or now - self._said < EACH_SECONDS:
+            return
+        self._said = now
+        self._console.error(f"keepstone: {record.getMessage()}")
