@@ -279,7 +279,7 @@ def test_a_copy_in_another_bucket_is_probed_before_it_is_written_and_not_when_it
 
 
 def test_what_waits_under_a_former_name_of_the_machine_is_told_and_published_when_asked(
-    url: str, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_and_die(url, "a", "b")
     former = host_id()
