@@ -9,6 +9,7 @@ import pytest
 from keepstone.foundation.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
+    StorageBusyError,
     StorageError,
     StorageFullError,
 )
@@ -192,6 +193,28 @@ def test_a_full_medium_is_not_tried_again(make: Any, faulty: Any) -> None:
         log.append(lambda state: Draft())
 
     assert [verb for verb, _ in faulty.calls].count("write_new") == 1
+
+
+@pytest.mark.parametrize("is_silent_to_all", [False, True])
+def test_a_medium_that_did_not_answer_is_not_asked_again_and_again(
+    make: Any, faulty: Any, is_silent_to_all: bool
+) -> None:
+    """Storages of servers are patient themselves, for minutes: what is tried here as well, is tried for hours."""
+    log = make.log(faulty)
+    silence = StorageBusyError("no answer", path="bucket", hint="wait")
+    asked: list[str] = []
+
+    def ask(key: str, *_: object) -> Any:
+        asked.append(key)
+        raise silence
+
+    faulty.on_write_new = ask
+    if is_silent_to_all:
+        faulty.on_read = ask
+
+    with pytest.raises(StorageBusyError, match="no answer"):
+        log.append(lambda state: make.ref("model", b"1"))
+    assert asked == [log_key(0)] * (2 if is_silent_to_all else 1)
 
 
 def test_a_medium_that_contradicts_itself_is_an_error_not_a_loop(make: Any, faulty: Any) -> None:

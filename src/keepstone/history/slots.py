@@ -16,6 +16,7 @@ from keepstone.foundation.errors import (
     NotFoundError,
     ObjectExistsError,
     ObjectNotFoundError,
+    StorageBusyError,
     StorageError,
     StorageFullError,
     StoragePermissionError,
@@ -30,6 +31,8 @@ SINGLE_READS: Final = 4
 """Commits read one by one before a tail is taken to be long and read in parallel."""
 PUTS_MAX: Final = 6
 """How often the same bytes are offered to a slot that stays empty."""
+_SPENT: Final = (StorageFullError, StoragePermissionError, StorageBusyError)
+"""Errors that offering the same once more does not help: a medium that did not answer has been asked patiently."""
 WAIT_SECONDS_FIRST: Final = 0.002
 WAIT_SECONDS_MAX: Final = 1.0
 
@@ -178,10 +181,12 @@ class Slots:
                 found = self.find(commit.number)
             except StorageError as error:
                 failure = failure or error
+                if isinstance(failure, _SPENT):
+                    break
                 continue
             if found is not None:
                 return found if found.txn == commit.txn else None
-            if isinstance(failure, StorageFullError | StoragePermissionError):
+            if isinstance(failure, _SPENT):
                 break
         raise failure or StorageError(
             f"{key} is said to exist, but reading finds nothing",
