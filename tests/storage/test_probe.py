@@ -116,6 +116,15 @@ def test_requests_that_fail_now_and_then_change_nothing(bucket: Bucket, proxy: P
     assert probe(locate(bucket.url)).refused == 141
 
 
+def test_refusals_of_one_s_own_do_not_make_a_medium_unsafe(bucket: Bucket, proxy: Proxy) -> None:
+    """Somebody on the way sends requests twice: what took effect is refused the second time."""
+    proxy.fail(Fault.FAILED_CONDITION_AFTER, kind="put", times=None)
+
+    probe(locate(bucket.url), threads=2, rounds=2)
+
+    assert bucket.sizes() == {}
+
+
 def test_absent_objects_that_are_denied_are_explained(bucket: Bucket, proxy: Proxy) -> None:
     proxy.fail(Fault.FORBIDDEN, kind="get")
 

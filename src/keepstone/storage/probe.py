@@ -78,7 +78,8 @@ def _absent_is_absent(storage: Storage, key: str) -> None:
 
 
 def _second_is_refused(storage: Storage, key: str, prefix: str) -> None:
-    storage.write_new(key, b"first")
+    # A refusal of one's own, where somebody between sends a request twice, is settled by reading back.
+    _wins(storage, key, b"first")
     if storage.read(key) != b"first":
         raise _unsafe(storage, "what was just written reads as something else")
     if _wins(storage, key, b"second"):
@@ -115,11 +116,12 @@ def _race(storage: Storage, prefix: str, threads: int, rounds: int) -> int:
     won = [result for result in results if not isinstance(result, BaseException)]
     for at in range(rounds):
         winners = [number for number in range(threads) if won[number][at]]
-        if len(winners) != 1:
+        if len(winners) > 1:
             raise _unsafe(
                 storage, f"of {threads} writers of one key {len(winners)} were told that they had created it"
             )
-        if storage.read(_key(prefix, at)) != _bytes(winners[0]):
+        # Where nobody was told so, it must be somebody's all the same.
+        if storage.read(_key(prefix, at)) not in map(_bytes, winners or range(threads)):
             raise _unsafe(
                 storage, "an object holds the bytes of a writer that was told that it came too late"
             )
