@@ -32,6 +32,8 @@ from keepstone.storage.trouble import Kind, Trouble, chain, of_answer, of_silenc
 
 PROTOCOLS: Final = ("s3", "s3a")
 _PART_TRIES_MAX: Final = 3
+PART_WAIT_SECONDS: Final = 0.8
+"""Before a part is sent again, at most; four times as long before the last try."""
 
 
 class S3Bucket:
@@ -199,7 +201,7 @@ class S3Bucket:
                 # The same part again replaces what there may be of it; giving up costs the whole upload.
                 if tries == _PART_TRIES_MAX or self.trouble(error).kind is not Kind.BUSY:
                     raise
-                await asyncio.sleep(random.random() * 0.2 * 4**tries)
+                await asyncio.sleep(random.random() * PART_WAIT_SECONDS * 4 ** (tries - 1))
         raise AssertionError("unreachable")
 
 
