@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from typing import Final
 from unittest import mock
 
@@ -18,13 +18,14 @@ from tests.servers.program import Access
 from tests.servers.proxy import Proxy
 from tests.storage.plain_server import plain_server
 
+import keepstone
 from keepstone.storage.probe import probe
 from keepstone.storage.remote import RemoteStorage
 
 NOBODY: Final = "http://127.0.0.1:9"
 
 
-@cache
+@functools.cache
 def a_bucket() -> Bucket:
     """One for all rows; it ends with the process."""
     stack = ExitStack()
@@ -68,6 +69,41 @@ def through(fault: Fault, key: str = "a") -> Callable[[Place], object]:
     return provoke
 
 
+def refused(fault: Fault) -> Callable[[Place], object]:
+    """Write through a proxy that lets it go wrong."""
+
+    def provoke(place: Place) -> object:
+        bucket = a_bucket()
+        with Proxy(bucket.access) as proxy, environment(proxy.access):
+            proxy.fail(fault, times=None)
+            return RemoteStorage(f"{bucket.url}/team").write_new("a", b"x")
+
+    return provoke
+
+
+def silent(place: Place) -> object:
+    with mock.patch("keepstone.storage.s3.READ_SECONDS_MAX", 0.1):
+        return through(Fault.HANG)(place)
+
+
+def flushed_to_nobody(place: Place) -> object:
+    """Set an item in a store whose server goes away before it is published."""
+    bucket = a_bucket()
+    folders = {f"KEEPSTONE_{name}": str(place.folder / name.lower()) for name in ("SPOOL", "CACHE")}
+    quick = mock.patch("keepstone.storage.probe.probe", functools.partial(probe, threads=2, rounds=1))
+    with Proxy(bucket.access) as proxy, environment(proxy.access, **folders), quick:
+        store = keepstone.open(f"{bucket.url}/{place.folder.name}", create=True)
+        try:
+            items = store.collection("c", durability="process")
+            items["k"] = "kept here"
+            with mock.patch("keepstone.storage.retrying.TRIES_MAX", 1):
+                proxy.fail(Fault.CUT, times=None)
+                store.flush()
+        finally:
+            proxy.clear()
+            store.close()
+
+
 def without_condition(place: Place) -> object:
     bucket = a_bucket()
     with Proxy(bucket.access) as proxy, environment(proxy.access):
@@ -101,6 +137,14 @@ BUCKETS: Final[dict[str, Callable[[Place], object]]] = {
     "a server that is not there": asked(lambda s: s.read("a"), AWS_ENDPOINT_URL=NOBODY),
     "a server that asks for patience": through(Fault.SLOW_DOWN),
     "an answer that is cut short": through(Fault.HALF_ANSWERED, "taken"),
+    "a server that never answers": silent,
+    "a connection that is cut": through(Fault.CUT),
+    "an upload that is cut": refused(Fault.HALF_SENT),
+    "a server that fails": through(Fault.SERVER_ERROR),
+    "too many requests": through(Fault.TOO_MANY),
+    "a conflict of two writers that does not end": refused(Fault.CONFLICT),
+    "a bucket that may not be written": refused(Fault.FORBIDDEN),
+    "flushing to a server that went away": flushed_to_nobody,
     "no credentials": without_credentials,
     "credentials that have expired": expired,
     "a key with a line end": asked(lambda s: s.read("a"), AWS_ACCESS_KEY_ID="key\n"),

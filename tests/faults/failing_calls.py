@@ -147,14 +147,14 @@ def moves(store: Store) -> int:
 
 
 @contextmanager
-def no_hang() -> Iterator[None]:
-    """Fail where the block takes longer than any disk."""
+def no_hang(seconds_max: float = SECONDS_MAX) -> Iterator[None]:
+    """Fail where the block takes longer than any disk, or server."""
 
     def hung(*_: object) -> None:
-        raise AssertionError(f"hangs: not done within {SECONDS_MAX:.0f} s")
+        raise AssertionError(f"hangs: not done within {seconds_max:.0f} s")
 
     before = signal.signal(signal.SIGALRM, hung)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS_MAX)
+    signal.setitimer(signal.ITIMER_REAL, seconds_max)
     try:
         yield
     finally:
@@ -169,10 +169,10 @@ class Outcome(NamedTuple):
     result: object
 
 
-def attempt(act: Callable[[], object]) -> Outcome:
+def attempt(act: Callable[[], object], *, seconds_max: float = SECONDS_MAX) -> Outcome:
     """Do `act`; anything but a result or an error of ours with its facts is a failure of the test."""
     try:
-        with no_hang():
+        with no_hang(seconds_max):
             return Outcome(None, act())
     except KeepstoneError as error:
         # Who keeps the error keeps its frames; what they hold must not be needed for anything.
@@ -334,7 +334,7 @@ class Sweep:
         if outcome.error is None or getattr(outcome.error, "landed", False):
             return self._require(seen, self.after, "after success")
         if self._operation.atomic:
-            assert seen in (self.before, self.after), f"half visible: {_difference(seen, self.before)}"
+            assert seen in (self.before, self.after), f"half visible: {difference(seen, self.before)}"
             return None
         for what in seen.keys() | self.before.keys() | self.after.keys():
             states = self.before.get(what), self.after.get(what)
@@ -353,7 +353,7 @@ class Sweep:
             self._require(self._seen(store), self.after, "after repeating")
 
     def _require(self, seen: View, expected: View, when: str) -> None:
-        assert seen == expected, f"{when}: {_difference(seen, expected)}"
+        assert seen == expected, f"{when}: {difference(seen, expected)}"
 
     def _require_nothing_kept(self, calls: FaultyCalls, fds: int, locks: int) -> None:
         if calls.open_fds or held.held_count() > locks:
@@ -367,7 +367,8 @@ class Sweep:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _difference(seen: View, expected: View) -> str:
+def difference(seen: View, expected: View) -> str:
+    """Return what is missing or too much, in words."""
     missing = {what: expected[what] for what in expected if seen.get(what) != expected[what]}
     extra = {what: seen[what] for what in seen if seen[what] != expected.get(what)}
     return f"expected {missing}, found {extra}"[:1500]

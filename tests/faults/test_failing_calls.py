@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import pytest
 from tests.faults.failing_calls import EVERYDAY, LONG, READING, Disk, Operation, Sweep
 from tests.faults.sweep_operations import fill, operations
 
-MEMORY = Path("/dev/shm")
 NAMES = [operation.name for operation in operations(Path())]
 
 
@@ -32,16 +28,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     gc.unfreeze()
 
 
-@pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where there is one: no run waits for a real disk."""
-    folder = Path(
-        tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else tmp_path)
-    )
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("template")
@@ -52,7 +38,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_call_of_an_operation_fails_nothing_is_lost_or_half_visible(
-    scratch: Path,
+    memory_folder: Path,
     disk: Disk,
     template: tuple[Path, Path],
     name: str,
@@ -64,7 +50,7 @@ def test_whatever_call_of_an_operation_fails_nothing_is_lost_or_half_visible(
     operation: Operation = next(o for o in operations(template[1]) if o.name == name)
     for constant, value in operation.thresholds:
         monkeypatch.setattr(constant, value)
-    sweep = Sweep(disk, operation, template[0], scratch)
+    sweep = Sweep(disk, operation, template[0], memory_folder)
 
     faults = LONG if is_long else READING if operation.reads else EVERYDAY
     calls = [sweep.run(fault, is_long=is_long) for fault in faults]

@@ -164,8 +164,9 @@ def test_what_could_not_be_published_is_still_here(
     store = keepstone.open(url, create=True)
     store.collection("answers")["a"] = 1
     proxy.rules.append(Rule(Fault.CUT, times=None))
-    with pytest.raises(keepstone.StorageError):
+    with pytest.raises(keepstone.StorageError) as caught:
         store.close()
+    assert "kept on this machine" in caught.value.hint
     proxy.rules.clear()
     with keepstone.open(url) as store:
         assert store.collection("answers")["a"] == 1
@@ -213,6 +214,20 @@ def test_a_medium_that_overwrites_gets_no_store(bucket: Bucket, proxy: Proxy, ma
     with pytest.raises(keepstone.UnsafeStorageError, match="overwrites"):
         keepstone.open(f"{bucket.url}/team", create=True)
     assert bucket.sizes() == {}
+
+
+def test_a_probe_that_was_cut_off_does_not_stand_in_the_way(
+    bucket: Bucket, proxy: Proxy, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.storage.retrying.TRIES_MAX", 1)
+    proxy.fail(Fault.CUT, nth=7, times=None)
+    with pytest.raises(keepstone.StorageError):
+        keepstone.open(f"{bucket.url}/team", create=True)
+    assert [key.split("/")[1] for key in bucket.sizes()] == ["probe"]
+    proxy.rules.clear()
+    with keepstone.open(f"{bucket.url}/team", create=True) as store:
+        store.save("a", 1)
+        assert store.fsck().ok
 
 
 @on_servers("rgw")

@@ -189,7 +189,7 @@ class Slots:
             if isinstance(failure, _SPENT):
                 break
         raise failure or StorageError(
-            f"{key} is said to exist, but reading finds nothing",
+            f"{self._storage.location}/{key} is said to exist, but reading finds nothing",
             path=f"{self._storage.location}/{key}",
             hint="the medium contradicts itself; check its caching",
         )

@@ -28,6 +28,9 @@ from keepstone.storage.locate import is_web
 _LITTER: Final = (".gitignore", "CACHEDIR.TAG", ".DS_Store", "lost+found")
 """What a folder may hold and still count as empty."""
 
+_PROBED: Final = re.compile(r"probe/[0-9a-f]{16}/[0-9a-z]+")
+"""What is left in a bucket when it is probed and the server goes away."""
+
 _SLOT: Final = re.compile(rf"{LOG_PREFIX}[0-9]{{20}}")
 """Not any folder that is called `log` belongs to a store."""
 
@@ -63,7 +66,8 @@ def require_empty(storage: Storage) -> None:
     Raises:
         InvalidInputError: something else is there already.
     """
-    foreign = next((o.key for o in storage.list("") if o.key not in _LITTER), None)
+    found = (info.key for info in storage.list(""))
+    foreign = next((key for key in found if key not in _LITTER and not _PROBED.fullmatch(key)), None)
     if foreign is not None and foreign != STORE_KEY:
         raise InvalidInputError(
             f"{storage.location} is not empty and not a store: it holds {foreign!r}",

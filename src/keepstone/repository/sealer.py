@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from keepstone.foundation.bell import Bell
-from keepstone.foundation.errors import KeepstoneError, StorageBusyError
+from keepstone.foundation.errors import KeepstoneError, StorageBusyError, StorageError
 from keepstone.repository.merging import CLASS_PACKS_MIN, merge, plan_merge
 from keepstone.repository.sealing import SealReport, seal_free, sealer_lock
 from keepstone.repository.session import Session
@@ -42,6 +42,8 @@ FOLD_RETRY_SECONDS: Final = 1.0
 """Between a try that another process or a full disk prevented and the next; doubled each time."""
 CROWDED_PACKS_MIN: Final = 4 * CLASS_PACKS_MIN
 """Live packs from which on a commit looks whether they should be merged."""
+
+_KEPT: Final = "what was set is kept on this machine, and published when the store is next opened here to write"
 
 
 class Sealer:
@@ -182,8 +184,13 @@ class Sealer:
             StorageError: it could not be; what was acknowledged is still in the journal. It never says `landed`: a
                 commit of some of it may stand, and flushing again does the rest.
         """
-        with preparing():
-            self._flush()
+        try:
+            with preparing():
+                self._flush()
+        except StorageError as error:
+            if self._session.local.is_published and self._session.local.journals is not None:
+                error.hint = f"{error.hint}; {_KEPT}" if error.hint else _KEPT
+            raise
 
     def _flush(self) -> None:
         session = self._session

@@ -1,0 +1,510 @@
+"""One operation on a store in a bucket while its k-th request goes wrong: run it, and look at what is there afterwards.
+
+An operation is judged by what the store shows on this machine, by what anybody else finds in the bucket, and by what
+the user is told. No real minute passes: waits are counted, not waited, and a server that hangs is given up early.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tests.faults.failing_calls import Outcome, View, attempt, difference, moves, view
+from tests.servers.bucket import KEYS_A_REQUEST, Bucket
+from tests.servers.faults import Fault, Rule
+from tests.servers.proxy import Proxy
+from tests.servers.s3_requests import Seen
+
+import keepstone
+from keepstone.api import Store
+from keepstone.foundation.errors import (
+    CorruptionError,
+    KeepstoneError,
+    NotFoundError,
+    RefConflictError,
+    StorageError,
+    UnsafeStorageError,
+)
+from keepstone.repository import opening
+from keepstone.storage.memory import SCHEME, MemoryStorage
+
+PREFIX: Final = "team/"
+HERE: Final = "here"
+"""The folder of this machine: what it keeps of buckets, and its own stores."""
+REQUESTS_MAX: Final = 1_000
+SECONDS_MAX: Final = 120.0
+"""An operation that takes longer hangs."""
+HANGING_SECONDS: Final = 0.3
+"""So soon the client gives up a server that says nothing; counted as the minute that it would have waited."""
+HANG_COUNTED_SECONDS: Final = 60.0
+REFUSED_SECONDS_MAX: Final = 60.0
+"""No operation sleeps longer than this between its tries."""
+SILENT_REQUESTS_MAX: Final = 60
+"""Nor waits for more answers that do not come; up to 16 of them at once."""
+FAILURES_MAX: Final = 10
+_LATE_SECONDS: Final = 60.0
+"""What is late comes when the operation is over."""
+_SETTLED_SECONDS_MAX: Final = 20.0
+_HANGS: Final = (Fault.HANG, Fault.HANG_AFTER)
+_WRITES: Final = ("put", "multipart-complete")
+
+
+class Way(NamedTuple):
+    """How the k-th of some requests goes wrong: once, or from then on."""
+
+    fault: Fault
+    kind: str = ""
+    """As `faults.Rule.kind`."""
+    forever: bool = False
+
+    def __str__(self) -> str:
+        parts = (self.fault.value, self.kind, "for-ever" if self.forever else "once")
+        return "-".join(part for part in parts if part)
+
+
+_ANY: Final = (
+    Way(Fault.CUT),
+    Way(Fault.HALF_ANSWERED),
+    Way(Fault.SLOW_DOWN),
+    Way(Fault.FORBIDDEN),
+    Way(Fault.HANG),
+    Way(Fault.CUT, forever=True),
+    Way(Fault.SLOW_DOWN, forever=True),
+    Way(Fault.FORBIDDEN, forever=True),
+    Way(Fault.HANG, forever=True),
+)
+_PUTS: Final = (
+    Way(Fault.LOST, "put"),
+    Way(Fault.FAILED_CONDITION_AFTER, "put"),
+    Way(Fault.CONFLICT, "put"),
+    Way(Fault.HALF_SENT, "put"),
+    Way(Fault.LATE, "put"),
+    Way(Fault.SERVER_ERROR_AFTER, "put"),
+    Way(Fault.HANG_AFTER, "put"),
+    Way(Fault.FAILED_CONDITION, "put"),
+    Way(Fault.LOST, "put", forever=True),
+    Way(Fault.CONFLICT, "put", forever=True),
+)
+"""What took effect, or may, differs for requests that write."""
+_OTHER_WRITES: Final = (
+    Way(Fault.LOST, "delete"),
+    Way(Fault.LATE, "delete"),
+    Way(Fault.LOST, "multipart"),
+    Way(Fault.LATE, "multipart"),
+    Way(Fault.HALF_SENT, "multipart"),
+    Way(Fault.SERVER_ERROR_AFTER, "multipart"),
+    Way(Fault.CONFLICT, "multipart-complete"),
+    Way(Fault.ERROR_IN_200, "multipart-complete"),
+    Way(Fault.FAILED_CONDITION_AFTER, "multipart-complete"),
+    Way(Fault.LOST, "multipart", forever=True),
+)
+ALL: Final = (*_ANY, *_PUTS, *_OTHER_WRITES)
+EVERYDAY: Final = (
+    _PUTS[0],
+    _ANY[5],
+    _PUTS[1],
+    _ANY[1],
+    _PUTS[8],
+    _PUTS[2],
+    _ANY[0],
+    _PUTS[4],
+    _ANY[2],
+    _PUTS[3],
+)
+"""In the everyday run each operation meets two of them."""
+
+
+class Operation(NamedTuple):
+    """What is done, what is done before it on a sound server, and how its outcome is judged."""
+
+    name: str
+    act: Callable[[Store], object]
+    setup: Callable[[Store], object] = lambda store: None
+    local: bool = False
+    """What is open is the store in a folder of this machine; the bucket is the other one."""
+    atomic: bool = True
+    """All or nothing is seen; else each item or name by itself."""
+    mode: Any = "a"
+    reads: bool = False
+    """Nothing is changed."""
+    opens: bool = False
+    """`act` gets a store, but what fails begins when it is opened."""
+    cold: bool = False
+    """Nothing of the bucket is kept on this machine."""
+    fresh: bool = False
+    """There is no store in the bucket yet."""
+    again: Callable[[Store], object] | None = None
+    """What is done to complete it after an error; None: the same again."""
+    beside: Callable[[Store], View] | None = None
+    """What else is to be seen, outside of the store and of the bucket."""
+    thresholds: tuple[tuple[str, int], ...] = ()
+    """Limits that are made small, so that little does what much would; by the dotted names of the constants."""
+
+
+class Waits:
+    """The time that users would have waited: sleeps are counted for each thread, and not slept."""
+
+    def __init__(self) -> None:
+        self.begin(Rule(Fault.HANG))
+
+    def begin(self, silence: Rule) -> None:
+        """Count from zero; each request that `silence` befalls, if it lets servers hang, counts as a minute."""
+        self._slept: dict[int, float] = {}
+        self._silence = silence
+
+    def sleep(self, seconds: float) -> None:
+        """Count a sleep."""
+        thread = threading.get_ident()
+        self._slept[thread] = self._slept.get(thread, 0.0) + seconds
+
+    def now(self) -> float:
+        """Return how long this thread has waited, in seconds."""
+        hung = self._silence.struck if self._silence.fault in _HANGS else 0
+        return self._slept.get(threading.get_ident(), 0.0) + hung * HANG_COUNTED_SECONDS
+
+    def longest(self) -> float:
+        """Return how long this thread has slept, and the one that slept longest beside it."""
+        own = self._slept.get(threading.get_ident(), 0.0)
+        return own + max((s for t, s in self._slept.items() if t != threading.get_ident()), default=0.0)
+
+
+class Place:
+    """A bucket, what it holds when a run begins, and this machine's folders beside it."""
+
+    def __init__(self, bucket: Bucket, proxy: Proxy, scratch: Path) -> None:
+        self.bucket = bucket
+        self.proxy = proxy
+        self.url = f"{bucket.url}/{PREFIX[:-1]}"
+        self.scratch = scratch
+        self._known: dict[tuple[str, str], bytes] = {}
+
+    def objects(self) -> dict[str, bytes]:
+        """Return what the bucket holds, read past the proxy."""
+        client = self.bucket.client()
+        found: dict[str, bytes] = {}
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket.name)
+        for item in (item for page in pages for item in page.get("Contents", ())):
+            mark = item["Key"], item["ETag"]
+            if mark not in self._known:
+                self._known[mark] = self.bucket.read(item["Key"])
+            found[item["Key"].removeprefix(PREFIX)] = self._known[mark]
+        return found
+
+    def put_back(self, wanted: dict[str, bytes]) -> None:
+        """Let the bucket hold this and nothing else."""
+        client, name = self.bucket.client(), self.bucket.name
+        now = self.objects()
+        gone = [{"Key": PREFIX + key} for key in now if key not in wanted]
+        for start in range(0, len(gone), KEYS_A_REQUEST):
+            client.delete_objects(Bucket=name, Delete={"Objects": gone[start : start + KEYS_A_REQUEST]})
+        for key, data in wanted.items():
+            if now.get(key) != data:
+                client.put_object(Bucket=name, Key=PREFIX + key, Body=data)
+        for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", ()):
+            client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def wait_until_settled(self) -> None:
+        """Return when what comes late has come."""
+        self.proxy.release()
+        end = time.monotonic() + _SETTLED_SECONDS_MAX
+        while any(seen.fault == Fault.LATE and not seen.served for seen in list(self.proxy.seen)):
+            if time.monotonic() > end:
+                raise AssertionError("a request that is late never arrives")
+            time.sleep(0.01)
+
+    def begin_on(self, folder: Path) -> None:
+        """Go on as the machine whose folders these are."""
+        os.environ["KEEPSTONE_SPOOL"] = str(folder / "state")
+        os.environ["KEEPSTONE_CACHE"] = str(folder / "cache")
+
+
+class Found(NamedTuple):
+    """What anybody finds in a bucket."""
+
+    view: View
+    moves: int
+
+
+@contextmanager
+def elsewhere(objects: dict[str, bytes]) -> Iterator[Store]:
+    """Open a store of these objects as somebody would who has nothing of it."""
+    shelf = MemoryStorage(SCHEME + "elsewhere")._shelf  # pyright: ignore[reportPrivateUsage]
+    shelf.objects.clear()
+    shelf.objects.update(objects)
+    with keepstone.open(SCHEME + "elsewhere", mode="r") as store:
+        yield store
+
+
+def found_by_others(objects: dict[str, bytes], *, checks: bool = False) -> Found:
+    """Look at a bucket's objects, with every byte if `checks`."""
+    if "store.json" not in objects:
+        assert not any(key.startswith("log/") for key in objects), "a log without a store"
+        return Found({}, 0)
+    with elsewhere(objects) as store:
+        if checks:
+            report = store.fsck(read_data=True)
+            assert report.ok, report.findings
+        return Found(view(store), moves(store))
+
+
+class Sweep:
+    """One operation under every way of going wrong, at every request that it makes."""
+
+    def __init__(
+        self, place: Place, operation: Operation, template: Path, objects: dict[str, bytes], waits: Waits
+    ) -> None:
+        self._place = place
+        self._operation = operation
+        self._template = template
+        self._objects = {} if operation.fresh else objects
+        self._waits = waits
+        self._number = 0
+        self.runs = 0
+        self.failed = 0
+        """Runs that ended in an error."""
+        self.failures: list[str] = []
+        """What was not as it must be."""
+        self.waited = 0.0
+        """The longest that anybody would have slept between tries, in seconds."""
+        self.silent = 0
+        """The most answers that anybody would have waited a minute for, some of them at once."""
+        self._clean()
+
+    def run(self, way: Way) -> int:
+        """Fail at each request in turn until nothing fails any more; return how many did. Collects failures."""
+        if way.kind and not self.count(way):
+            return 0
+        for nth in range(1, REQUESTS_MAX):
+            try:
+                if not self.once(way, nth, same_session=nth % 2 == 0):
+                    return nth - 1
+            except (AssertionError, KeepstoneError) as error:
+                self.failures.append("\n".join((str(error), *error.__notes__)))
+                if len(self.failures) >= FAILURES_MAX:
+                    return nth
+        raise AssertionError("more requests than any operation makes")
+
+    def count(self, way: Way) -> int:
+        """Return how many requests of the sound operation a way can befall."""
+        return sum(seen.kind.startswith(way.kind) for seen in self.requests)
+
+    # ---- one run -------------------------------------------------------------------------------------------------
+
+    def once(self, way: Way, nth: int, *, same_session: bool) -> bool:
+        """Let the `nth` request that `way` can befall go wrong; return whether there was one."""
+        folder = self._begin()
+        try:
+            struck = self._work(folder, way, nth, same_session)
+            self._look_at_the_end(folder)
+        except BaseException as error:
+            asked = [f"{seen.kind} {seen.key} {seen.fault}" for seen in self._place.proxy.seen if seen.fault]
+            error.add_note(
+                f"{self._operation.name}: {way} at request {nth}, {'same' if same_session else 'next'}: "
+                f"{asked[:3]}"
+            )
+            raise
+        finally:
+            opening._close_all()  # pyright: ignore[reportPrivateUsage]
+            self._place.proxy.clear()
+        self.runs += struck
+        shutil.rmtree(folder)
+        return struck
+
+    def _begin(self) -> Path:
+        self._place.proxy.clear()
+        self._place.put_back(self._objects)
+        self._number += 1
+        folder = self._place.scratch / f"{self._number}"
+        folder.mkdir()
+        shutil.copytree(self._template, folder / HERE)
+        if self._operation.cold or self._operation.fresh:
+            shutil.rmtree(folder / HERE / "cache", ignore_errors=True)
+        if self._operation.fresh:
+            shutil.rmtree(folder / HERE / "state", ignore_errors=True)
+        self._place.begin_on(folder / HERE)
+        return folder
+
+    def _open(self, folder: Path) -> Store:
+        operation = self._operation
+        if operation.local:
+            return keepstone.open(folder / HERE / "local", mode=operation.mode, create=False)
+        return keepstone.open(self._place.url, mode=operation.mode, create=operation.fresh)
+
+    def _clean(self) -> None:
+        """Learn what is there before and after, when nothing fails."""
+        folder = self._begin()
+        operation, proxy = self._operation, self._place.proxy
+        self.before: View = {}
+        if operation.opens:
+            if not operation.fresh:
+                with self._open(folder) as store:
+                    # As it is found by who opens it: what dead programs left is read where it lies.
+                    self.before = self._seen(store)
+                self._place.put_back(self._objects)
+                shutil.rmtree(folder)
+                folder = self._begin()
+            self.before_there = found_by_others(self._place.objects())
+            proxy.clear()
+            store = self._open(folder)
+        else:
+            store = self._open(folder)
+            operation.setup(store)
+            self.before = self._seen(store)
+            self.before_there = found_by_others(self._place.objects())
+            proxy.clear()
+        self.result = operation.act(store)
+        self.requests: list[Seen] = list(proxy.seen)
+        if store._repository is None:  # pyright: ignore[reportPrivateUsage]
+            store = self._open(folder)
+        self.after = self._seen(store)
+        store.close()
+        self.after_there = found_by_others(self._place.objects(), checks=True)
+        shutil.rmtree(folder)
+
+    def _work(self, folder: Path, way: Way, nth: int, same_session: bool) -> bool:
+        operation, proxy = self._operation, self._place.proxy
+        opened: list[Store] = []
+
+        def act() -> object:
+            if not opened:
+                opened.append(self._open(folder))
+            return operation.act(opened[0])
+
+        if not operation.opens:
+            opened.append(self._open(folder))
+            operation.setup(opened[0])
+        proxy.clear()
+        with self._giving_up_early(way):
+            times = None if way.forever else 1
+            rule = proxy.fail(way.fault, kind=way.kind, nth=nth, times=times, seconds=_LATE_SECONDS)
+            self._waits.begin(rule)
+            outcome = attempt(act, seconds_max=SECONDS_MAX)
+        struck = rule.struck
+        self._require_patience(way, struck)
+        if not way.forever:
+            self._place.wait_until_settled()
+        store = opened[0] if opened else None
+        if struck and outcome.error is not None and way.forever and not same_session:
+            # The server never comes back for this program.
+            if store is not None:
+                attempt(store.close, seconds_max=SECONDS_MAX)
+            store = None
+        proxy.rules.clear()
+        self._place.wait_until_settled()
+        self._judge_outcome(way, struck, outcome)
+        self._judge_there(outcome)
+        store = self._look(store, folder, outcome)
+        if outcome.error is not None:
+            self.failed += 1
+            if not same_session:
+                attempt(store.close)
+                store = self._open(folder)
+                self._judge(self._seen(store), outcome)
+            self._repeat(store, folder)
+        closing = attempt(store.close)
+        assert closing.error is None, f"closing with a sound server: {closing.error!r}"
+        return bool(struck)
+
+    @contextmanager
+    def _giving_up_early(self, way: Way) -> Iterator[None]:
+        import keepstone.storage.s3 as s3
+
+        if way.fault not in _HANGS:
+            yield
+            return
+        before = s3.READ_SECONDS_MAX
+        setattr(s3, "READ_SECONDS_MAX", HANGING_SECONDS)  # noqa: B010 - a constant to the type checker
+        # What is open already has a client, whose patience is the old one.
+        for repository in list(opening._alive):  # pyright: ignore[reportPrivateUsage]
+            repository.session.storage.close()
+        try:
+            yield
+        finally:
+            setattr(s3, "READ_SECONDS_MAX", before)  # noqa: B010
+
+    def _require_patience(self, way: Way, struck: int) -> None:
+        seconds = self._waits.longest()
+        self.waited = max(self.waited, seconds)
+        assert seconds <= REFUSED_SECONDS_MAX, f"tried for {seconds:.0f} s, in {struck} requests that failed"
+        if way.fault in _HANGS:
+            self.silent = max(self.silent, struck)
+            assert struck <= SILENT_REQUESTS_MAX, f"waited for {struck} answers that did not come"
+
+    # ---- judging -------------------------------------------------------------------------------------------------
+
+    def _judge_outcome(self, way: Way, struck: int, outcome: Outcome) -> None:
+        error = outcome.error
+        if error is None:
+            assert outcome.result == self.result, f"{outcome.result} instead of {self.result}"
+            return
+        assert struck, f"nothing failed, and yet: {error!r}"
+        assert way.forever or way.fault in (Fault.FORBIDDEN,), f"one failure is tried again: {error!r}"
+        assert isinstance(error, StorageError), repr(error)
+        assert not isinstance(error, UnsafeStorageError | CorruptionError), repr(error)
+        assert self._place.url in str(error), f"does not say where: {error}"
+        assert error.hint
+        shown = f"{error!r} {error} {error.hint} {error.path}"
+        assert self._place.bucket.access.secret not in shown
+        assert self._place.bucket.access.key not in shown
+
+    def _judge(self, seen: View, outcome: Outcome) -> None:
+        """All or nothing, and all of it where that was said."""
+        if outcome.error is None or getattr(outcome.error, "landed", False):
+            assert seen == self.after, f"after success: {difference(seen, self.after)}"
+        elif self._operation.atomic:
+            assert seen in (self.before, self.after), f"half visible: {difference(seen, self.before)}"
+        else:
+            _judge_pieces(seen, self.before, self.after)
+
+    def _judge_there(self, outcome: Outcome) -> None:
+        """Others see nothing that was not there or is to come."""
+        found = found_by_others(self._place.objects())
+        _judge_pieces(found.view, self.before_there.view, self.after_there.view)
+        assert found.moves <= self.after_there.moves, "committed twice"
+
+    def _look(self, store: Store | None, folder: Path, outcome: Outcome) -> Store:
+        if store is None or store._repository is None:  # pyright: ignore[reportPrivateUsage]
+            store = self._open(folder)
+        self._judge(self._seen(store), outcome)
+        return store
+
+    def _repeat(self, store: Store, folder: Path) -> None:
+        operation = self._operation
+        if operation.opens or store._repository is None:  # pyright: ignore[reportPrivateUsage]
+            return
+        again = attempt(lambda: (operation.again or operation.act)(store), seconds_max=SECONDS_MAX)
+        if isinstance(again.error, NotFoundError | RefConflictError):
+            # It had landed: what was to be removed is gone.
+            again = Outcome(None, None)
+        assert again.error is None, f"repeated with a sound server: {again.error!r}"
+        if store._repository is None:  # pyright: ignore[reportPrivateUsage]
+            store = self._open(folder)
+        seen = self._seen(store)
+        assert seen == self.after, f"after repeating: {difference(seen, self.after)}"
+
+    def _seen(self, store: Store) -> View:
+        beside = self._operation.beside
+        return view(store) | (beside(store) if beside else {})
+
+    def _look_at_the_end(self, folder: Path) -> None:
+        opening._close_all()  # pyright: ignore[reportPrivateUsage]
+        objects = self._place.objects()
+        found = found_by_others(objects, checks=True)
+        wanted = self.after_there
+        assert found.view == wanted.view, f"in the end: {difference(found.view, wanted.view)}"
+        assert found.moves == wanted.moves, f"{found.moves} commits moved names instead of {wanted.moves}"
+        if not self._operation.reads:
+            left = sorted(folder.glob(f"{HERE}/state/*/*/*.journal"))
+            assert not left or self._operation.local, f"journals are left: {left}"
+
+
+def _judge_pieces(seen: View, before: View, after: View) -> None:
+    for what in seen.keys() | before.keys() | after.keys():
+        states = before.get(what), after.get(what)
+        assert seen.get(what) in states, f"{what} is {seen.get(what)!r}, not one of {states}"[:1500]
