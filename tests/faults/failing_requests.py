@@ -48,6 +48,8 @@ REFUSED_SECONDS_MAX: Final = 60.0
 SILENT_REQUESTS_MAX: Final = 60
 """Nor waits for more answers that do not come; up to 16 of them at once."""
 FAILURES_MAX: Final = 10
+FOREVER_STEP: Final = 3
+"""A server that is gone from one request on is much the same as from the next: one in three is tried."""
 _LATE_SECONDS: Final = 60.0
 """What is late comes when the operation is over."""
 _SETTLED_SECONDS_MAX: Final = 20.0
@@ -105,6 +107,8 @@ _OTHER_WRITES: Final = (
     Way(Fault.LOST, "multipart", forever=True),
 )
 ALL: Final = (*_ANY, *_PUTS, *_OTHER_WRITES)
+READING: Final = (_ANY[0], _ANY[1], _ANY[3], _ANY[4], _ANY[5], _ANY[7])
+"""Those of operations that change nothing."""
 EVERYDAY: Final = (
     _PUTS[0],
     _ANY[5],
@@ -280,7 +284,7 @@ class Sweep:
         """Fail at each request in turn until nothing fails any more; return how many did. Collects failures."""
         if way.kind and not self.count(way):
             return 0
-        for nth in range(1, REQUESTS_MAX):
+        for nth in range(1, REQUESTS_MAX, FOREVER_STEP if way.forever else 1):
             try:
                 if not self.once(way, nth, same_session=nth % 2 == 0):
                     return nth - 1
