@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.failing_requests import Place, Waits
+from tests.faults.bucket_place import Place, Waits
 from tests.servers.bucket import Bucket
 from tests.servers.proxy import Proxy
 

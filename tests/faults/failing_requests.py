@@ -6,19 +6,16 @@ the user is told. No real minute passes: waits are counted, not waited, and a se
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.faults.failing_calls import Outcome, View, attempt, difference, moves, view
-from tests.servers.bucket import KEYS_A_REQUEST, Bucket
-from tests.servers.faults import Fault, Rule
-from tests.servers.proxy import Proxy
+from tests.faults.bucket_place import HANGS, HERE, Place, Waits, found_by_others
+from tests.faults.failing_calls import Outcome, View, attempt, difference, view
+from tests.faults.request_ways import Way
+from tests.servers.faults import Fault
 from tests.servers.s3_requests import Seen
 
 import keepstone
@@ -32,17 +29,12 @@ from keepstone.foundation.errors import (
     UnsafeStorageError,
 )
 from keepstone.repository import opening
-from keepstone.storage.memory import SCHEME, MemoryStorage
 
-PREFIX: Final = "team/"
-HERE: Final = "here"
-"""The folder of this machine: what it keeps of buckets, and its own stores."""
 REQUESTS_MAX: Final = 1_000
 SECONDS_MAX: Final = 120.0
 """An operation that takes longer hangs."""
 HANGING_SECONDS: Final = 0.3
 """So soon the client gives up a server that says nothing; counted as the minute that it would have waited."""
-HANG_COUNTED_SECONDS: Final = 60.0
 REFUSED_SECONDS_MAX: Final = 60.0
 """No operation sleeps longer than this between its tries."""
 SILENT_REQUESTS_MAX: Final = 60
@@ -52,76 +44,6 @@ FOREVER_STEP: Final = 3
 """A server that is gone from one request on is much the same as from the next: one in three is tried."""
 _LATE_SECONDS: Final = 60.0
 """What is late comes when the operation is over."""
-_SETTLED_SECONDS_MAX: Final = 20.0
-_HANGS: Final = (Fault.HANG, Fault.HANG_AFTER)
-_WRITES: Final = ("put", "multipart-complete")
-
-
-class Way(NamedTuple):
-    """How the k-th of some requests goes wrong: once, or from then on."""
-
-    fault: Fault
-    kind: str = ""
-    """As `faults.Rule.kind`."""
-    forever: bool = False
-
-    def __str__(self) -> str:
-        parts = (self.fault.value, self.kind, "for-ever" if self.forever else "once")
-        return "-".join(part for part in parts if part)
-
-
-_ANY: Final = (
-    Way(Fault.CUT),
-    Way(Fault.HALF_ANSWERED),
-    Way(Fault.SLOW_DOWN),
-    Way(Fault.FORBIDDEN),
-    Way(Fault.HANG),
-    Way(Fault.CUT, forever=True),
-    Way(Fault.SLOW_DOWN, forever=True),
-    Way(Fault.FORBIDDEN, forever=True),
-    Way(Fault.HANG, forever=True),
-)
-_PUTS: Final = (
-    Way(Fault.LOST, "put"),
-    Way(Fault.FAILED_CONDITION_AFTER, "put"),
-    Way(Fault.CONFLICT, "put"),
-    Way(Fault.HALF_SENT, "put"),
-    Way(Fault.LATE, "put"),
-    Way(Fault.SERVER_ERROR_AFTER, "put"),
-    Way(Fault.HANG_AFTER, "put"),
-    Way(Fault.FAILED_CONDITION, "put"),
-    Way(Fault.LOST, "put", forever=True),
-    Way(Fault.CONFLICT, "put", forever=True),
-)
-"""What took effect, or may, differs for requests that write."""
-_OTHER_WRITES: Final = (
-    Way(Fault.LOST, "delete"),
-    Way(Fault.LATE, "delete"),
-    Way(Fault.LOST, "multipart"),
-    Way(Fault.LATE, "multipart"),
-    Way(Fault.HALF_SENT, "multipart"),
-    Way(Fault.SERVER_ERROR_AFTER, "multipart"),
-    Way(Fault.CONFLICT, "multipart-complete"),
-    Way(Fault.ERROR_IN_200, "multipart-complete"),
-    Way(Fault.FAILED_CONDITION_AFTER, "multipart-complete"),
-    Way(Fault.LOST, "multipart", forever=True),
-)
-ALL: Final = (*_ANY, *_PUTS, *_OTHER_WRITES)
-READING: Final = (_ANY[0], _ANY[1], _ANY[3], _ANY[4], _ANY[5], _ANY[7])
-"""Those of operations that change nothing."""
-EVERYDAY: Final = (
-    _PUTS[0],
-    _ANY[5],
-    _PUTS[1],
-    _ANY[1],
-    _PUTS[8],
-    _PUTS[2],
-    _ANY[0],
-    _PUTS[4],
-    _ANY[2],
-    _PUTS[3],
-)
-"""In the everyday run each operation meets two of them."""
 
 
 class Operation(NamedTuple):
@@ -149,112 +71,6 @@ class Operation(NamedTuple):
     """What else is to be seen, outside of the store and of the bucket."""
     thresholds: tuple[tuple[str, int], ...] = ()
     """Limits that are made small, so that little does what much would; by the dotted names of the constants."""
-
-
-class Waits:
-    """The time that users would have waited: sleeps are counted for each thread, and not slept."""
-
-    def __init__(self) -> None:
-        self.begin(Rule(Fault.HANG))
-
-    def begin(self, silence: Rule) -> None:
-        """Count from zero; each request that `silence` befalls, if it lets servers hang, counts as a minute."""
-        self._slept: dict[int, float] = {}
-        self._silence = silence
-
-    def sleep(self, seconds: float) -> None:
-        """Count a sleep."""
-        thread = threading.get_ident()
-        self._slept[thread] = self._slept.get(thread, 0.0) + seconds
-
-    def now(self) -> float:
-        """Return how long this thread has waited, in seconds."""
-        hung = self._silence.struck if self._silence.fault in _HANGS else 0
-        return self._slept.get(threading.get_ident(), 0.0) + hung * HANG_COUNTED_SECONDS
-
-    def longest(self) -> float:
-        """Return how long this thread has slept, and the one that slept longest beside it."""
-        own = self._slept.get(threading.get_ident(), 0.0)
-        return own + max((s for t, s in self._slept.items() if t != threading.get_ident()), default=0.0)
-
-
-class Place:
-    """A bucket, what it holds when a run begins, and this machine's folders beside it."""
-
-    def __init__(self, bucket: Bucket, proxy: Proxy, scratch: Path) -> None:
-        self.bucket = bucket
-        self.proxy = proxy
-        self.url = f"{bucket.url}/{PREFIX[:-1]}"
-        self.scratch = scratch
-        self._known: dict[tuple[str, str], bytes] = {}
-
-    def objects(self) -> dict[str, bytes]:
-        """Return what the bucket holds, read past the proxy."""
-        client = self.bucket.client()
-        found: dict[str, bytes] = {}
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket.name)
-        for item in (item for page in pages for item in page.get("Contents", ())):
-            mark = item["Key"], item["ETag"]
-            if mark not in self._known:
-                self._known[mark] = self.bucket.read(item["Key"])
-            found[item["Key"].removeprefix(PREFIX)] = self._known[mark]
-        return found
-
-    def put_back(self, wanted: dict[str, bytes]) -> None:
-        """Let the bucket hold this and nothing else."""
-        client, name = self.bucket.client(), self.bucket.name
-        now = self.objects()
-        gone = [{"Key": PREFIX + key} for key in now if key not in wanted]
-        for start in range(0, len(gone), KEYS_A_REQUEST):
-            client.delete_objects(Bucket=name, Delete={"Objects": gone[start : start + KEYS_A_REQUEST]})
-        for key, data in wanted.items():
-            if now.get(key) != data:
-                client.put_object(Bucket=name, Key=PREFIX + key, Body=data)
-        for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", ()):
-            client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
-
-    def wait_until_settled(self) -> None:
-        """Return when what comes late has come."""
-        self.proxy.release()
-        end = time.monotonic() + _SETTLED_SECONDS_MAX
-        while any(seen.fault == Fault.LATE and not seen.served for seen in list(self.proxy.seen)):
-            if time.monotonic() > end:
-                raise AssertionError("a request that is late never arrives")
-            time.sleep(0.01)
-
-    def begin_on(self, folder: Path) -> None:
-        """Go on as the machine whose folders these are."""
-        os.environ["KEEPSTONE_SPOOL"] = str(folder / "state")
-        os.environ["KEEPSTONE_CACHE"] = str(folder / "cache")
-
-
-class Found(NamedTuple):
-    """What anybody finds in a bucket."""
-
-    view: View
-    moves: int
-
-
-@contextmanager
-def elsewhere(objects: dict[str, bytes]) -> Iterator[Store]:
-    """Open a store of these objects as somebody would who has nothing of it."""
-    shelf = MemoryStorage(SCHEME + "elsewhere")._shelf  # pyright: ignore[reportPrivateUsage]
-    shelf.objects.clear()
-    shelf.objects.update(objects)
-    with keepstone.open(SCHEME + "elsewhere", mode="r") as store:
-        yield store
-
-
-def found_by_others(objects: dict[str, bytes], *, checks: bool = False) -> Found:
-    """Look at a bucket's objects, with every byte if `checks`."""
-    if "store.json" not in objects:
-        assert not any(key.startswith("log/") for key in objects), "a log without a store"
-        return Found({}, 0)
-    with elsewhere(objects) as store:
-        if checks:
-            report = store.fsck(read_data=True)
-            assert report.ok, report.findings
-        return Found(view(store), moves(store))
 
 
 class Sweep:
@@ -419,7 +235,7 @@ class Sweep:
     def _giving_up_early(self, way: Way) -> Iterator[None]:
         import keepstone.storage.s3 as s3
 
-        if way.fault not in _HANGS:
+        if way.fault not in HANGS:
             yield
             return
         before = s3.READ_SECONDS_MAX
@@ -436,7 +252,7 @@ class Sweep:
         seconds = self._waits.longest()
         self.waited = max(self.waited, seconds)
         assert seconds <= REFUSED_SECONDS_MAX, f"tried for {seconds:.0f} s, in {struck} requests that failed"
-        if way.fault in _HANGS:
+        if way.fault in HANGS:
             self.silent = max(self.silent, struck)
             assert struck <= SILENT_REQUESTS_MAX, f"waited for {struck} answers that did not come"
 
@@ -448,9 +264,12 @@ class Sweep:
             assert outcome.result == self.result, f"{outcome.result} instead of {self.result}"
             return
         assert struck, f"nothing failed, and yet: {error!r}"
-        assert way.forever or way.fault in (Fault.FORBIDDEN,), f"one failure is tried again: {error!r}"
         assert isinstance(error, StorageError), repr(error)
-        assert not isinstance(error, UnsafeStorageError | CorruptionError), repr(error)
+        # Who says once that something is there that is not, is not to be trusted with a new store.
+        contradicts = way.fault is Fault.FAILED_CONDITION and isinstance(error, UnsafeStorageError)
+        tried_again = not way.forever and way.fault is not Fault.FORBIDDEN and not contradicts
+        assert not tried_again, f"one failure is tried again: {error!r}"
+        assert contradicts or not isinstance(error, UnsafeStorageError | CorruptionError), repr(error)
         assert self._place.url in str(error), f"does not say where: {error}"
         assert error.hint
         shown = f"{error!r} {error} {error.hint} {error.path}"

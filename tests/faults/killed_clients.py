@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
+from tests.faults.bucket_place import HERE, Place, found_by_others
 from tests.faults.failing_calls import View, difference, view
-from tests.faults.failing_requests import HERE, Place, found_by_others
 from tests.faults.request_operations import LOCK, MEDIUM, SMALL_PACKS
 from tests.servers.faults import Fault
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from tests.faults.bucket_place import HERE, Place
 from tests.faults.failing_calls import View, view
-from tests.faults.failing_requests import HERE, Operation, Place
+from tests.faults.failing_requests import Operation
 
 import keepstone
 from keepstone.api import Store

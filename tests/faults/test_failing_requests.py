@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.faults.failing_requests import ALL, EVERYDAY, FAILURES_MAX, HERE, READING, Place, Sweep, Waits
+from tests.faults.bucket_place import HERE, Place, Waits
+from tests.faults.failing_requests import FAILURES_MAX, Sweep
 from tests.faults.request_operations import fill, operations
+from tests.faults.request_ways import ALL, EVERYDAY, READING
 from tests.servers.fixtures import on_servers
 
 OPERATIONS = [operation.name for operation in operations("")]

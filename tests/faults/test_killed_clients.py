@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.faults.failing_requests import HERE, Place
+from tests.faults.bucket_place import HERE, Place
 from tests.faults.killed_clients import PROGRAMS, WAYS, KillSweep
 from tests.faults.request_operations import fill
 from tests.servers.fixtures import on_servers

@@ -23,9 +23,7 @@ from keepstone.foundation.errors import (
     CorruptionError,
     DigestMismatchError,
     KeepstoneError,
-    ObjectExistsError,
     ObjectNotFoundError,
-    StorageError,
 )
 from keepstone.foundation.format import INLINE_BYTES_MAX, Kind, Origin
 from keepstone.foundation.frame import NO_DICTIONARY
@@ -40,7 +38,7 @@ from keepstone.operations.sync_rows import PackRows
 from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
 from keepstone.repository.session import Session
-from keepstone.repository.staging import Staging, record_of
+from keepstone.repository.staging import Staging, put_pack, record_of
 
 NEW_PACK_BYTES: Final = 32 * 1024 * 1024
 """A pack under way is finished at this size."""
@@ -222,16 +220,7 @@ class Outbox:
         storage, key = self._target.storage, record.name.key
         if self._resumes and _is_there(storage.size, key, len(data)):
             return
-        try:
-            storage.write_new(key, data)
-        except ObjectExistsError:
-            # Named by its bytes: an earlier attempt wrote the same.
-            if storage.size(key) != len(data):
-                raise
-        except StorageError as error:
-            # The pack may stand, but not the commit that was asked for.
-            error.landed = False
-            raise
+        put_pack(storage, record, data)
 
     def _advance(self, size: int) -> None:
         self._done += size

@@ -43,7 +43,9 @@ FOLD_RETRY_SECONDS: Final = 1.0
 CROWDED_PACKS_MIN: Final = 4 * CLASS_PACKS_MIN
 """Live packs from which on a commit looks whether they should be merged."""
 
-_KEPT: Final = "what was set is kept on this machine, and published when the store is next opened here to write"
+_KEPT: Final = (
+    "what was set is kept on this machine, and published when the store is next opened here to write"
+)
 
 
 class Sealer:

@@ -29,7 +29,10 @@ from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
 from keepstone.repository.session import Session
+from keepstone.storage.base import Storage
 
+_PUTS_MAX: Final = 3
+"""How often a pack is put that is said to exist and is not there."""
 _INLINE_BLOBS_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
 """Leaves room for the footer and the entries of a commit's own pack [bytes]."""
 
@@ -175,7 +178,7 @@ class Staging:
         # The floor has passed its name, which can never be added any more: the same bytes under a new one.
         renamed = msgspec.structs.replace(record, name=PackName(self._base, record.name.digest))
         try:
-            _write(self._session, renamed, self._session.storage.read(record.name.key))
+            put_pack(self._session.storage, renamed, self._session.storage.read(record.name.key))
         except ObjectNotFoundError as error:
             raise _gone(f"pack {record.name}") from error
         return renamed
@@ -292,16 +295,35 @@ def packs_holding(session: Session, digests: Iterable[Digest]) -> set[PackName]:
 def write_pack(session: Session, pack: Pack, base: int) -> PackRecord:
     """Write a pack as an object of its own; one that is there already has the same bytes."""
     record = record_of(pack, base)
-    _write(session, record, pack.data)
+    put_pack(session.storage, record, pack.data)
     return record
 
 
-def _write(session: Session, record: PackRecord, data: bytes) -> None:
+def put_pack(storage: Storage, record: PackRecord, data: bytes) -> None:
+    """Write a pack's bytes under its name, where they do not lie already.
+
+    Raises:
+        StorageError: that failed; it never says `landed`.
+    """
+    key = record.name.key
     try:
-        session.storage.write_new(record.name.key, data)
-    except ObjectExistsError:
-        if session.storage.size(record.name.key) != len(data):
-            raise
+        for _ in range(_PUTS_MAX):
+            try:
+                storage.write_new(key, data)
+            except ObjectExistsError:
+                try:
+                    if storage.size(key) != len(data):
+                        raise
+                except ObjectNotFoundError:
+                    # It was removed in between, or the medium was wrong.
+                    continue
+            return
+        place = f"{storage.location}/{key}"
+        raise StorageError(
+            f"{place} is said to exist, but reading finds nothing",
+            path=place,
+            hint="the medium contradicts itself; check its caching",
+        )
     except StorageError as error:
         # The pack may stand, but not the commit that was asked for: whoever hears of this may do it again.
         error.landed = False

@@ -80,7 +80,11 @@ def _absent_is_absent(storage: Storage, key: str) -> None:
 def _second_is_refused(storage: Storage, key: str, prefix: str) -> None:
     # A refusal of one's own, where somebody between sends a request twice, is settled by reading back.
     _wins(storage, key, b"first")
-    if storage.read(key) != b"first":
+    try:
+        found = storage.read(key)
+    except ObjectNotFoundError:
+        raise _unsafe(storage, "what was just written is not there") from None
+    if found != b"first":
         raise _unsafe(storage, "what was just written reads as something else")
     if _wins(storage, key, b"second"):
         raise _unsafe(storage, "an object that existed was overwritten by a write that must not")
