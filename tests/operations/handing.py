@@ -52,6 +52,24 @@ def fill_small(root: Path) -> None:
         store.collection("c").update({"k": "v", "list": [1, 2, 3], "bytes": b"\0" * 20})
 
 
+def seen(store: keepstone.Store) -> dict[str, Any]:
+    """Return all that can be read of a store, by digest."""
+    names = store.names()
+    return {
+        "versions": {
+            v.selector: (v.digest, v.created, None if v.is_snapshot else v.load())
+            for name in names
+            for v in store.versions(name)
+            if v.serializer != "folder"
+        },
+        "aliases": {name: store.aliases(name) for name in names},
+        "items": {
+            name: {key: store.collection(name).digest_of(key) for key in store.collection(name)}
+            for name in store.names(kind="collection")
+        },
+    }
+
+
 def content_of(store: keepstone.Store | keepstone.Locked, selectors: dict[str, str]) -> dict[str, Any]:
     """Return, for each label, the digest of the version and of every part, as they are read back."""
     found: dict[str, Any] = {}

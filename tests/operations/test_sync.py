@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.operations.bucket import Requests, bucket
 from tests.operations.conftest import flip
-from tests.operations.handing import ANSWERS, LARGE
+from tests.operations.handing import ANSWERS, LARGE, seen
 
 import keepstone
 from keepstone import (
@@ -33,24 +32,6 @@ from keepstone.operations import sync_outbox, sync_reading, sync_survey
 from keepstone.repository.entries import pack_place
 
 CONTENT = random.Random(5).randbytes(40_000)
-
-
-def seen(store: Store) -> dict[str, Any]:
-    """Return all that can be read of a store, by digest."""
-    names = store.names()
-    return {
-        "versions": {
-            v.selector: (v.digest, v.created, None if v.is_snapshot else v.load())
-            for name in names
-            for v in store.versions(name)
-            if v.serializer != "folder"
-        },
-        "aliases": {name: store.aliases(name) for name in names},
-        "items": {
-            name: {key: store.collection(name).digest_of(key) for key in store.collection(name)}
-            for name in store.names(kind="collection")
-        },
-    }
 
 
 @pytest.mark.parametrize("kind", ["folder", "bucket"])

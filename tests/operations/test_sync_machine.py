@@ -1,7 +1,8 @@
 """Three stores in any order of work and syncs: nothing is lost, nothing comes back, and all agree in the end.
 
-Two folders and a bucket. What each sync has to come to is said by a few dicts: the newest of each key, every version
-that was not removed there, and aliases by three-way comparison with what both had when they last had the same.
+Two folders and a bucket, in memory or on a server. What each sync has to come to is said by a few dicts: the newest of
+each key, every version that was not removed there, and aliases by three-way comparison with what both had when they
+last had the same.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from tests.operations.bucket import BUCKET, bucket, buckets
+from tests.operations.bucket import BUCKET, buckets
+from tests.operations.bucket import bucket as in_memory
+from tests.servers import fixtures
+from tests.servers.bucket import Bucket
+from tests.servers.fixtures import Machine
 
 import keepstone
 from keepstone import Store
@@ -37,6 +42,9 @@ _names = itertools.count()
 class Stores(RuleBasedStateMachine):
     """What the rules do to the stores, and what must be so after each."""
 
+    within: ClassVar[str] = BUCKET
+    """Where the third store is."""
+
     @initialize()
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="keepstone-sync-"))
@@ -45,7 +53,7 @@ class Stores(RuleBasedStateMachine):
         self.places = {
             "A": str(self.folder / "a"),
             "B": str(self.folder / "b"),
-            "C": f"{BUCKET}machine-{next(_names)}",
+            "C": f"{self.within}machine-{next(_names)}",
         }
         self.stores: dict[str, Store] = {
             who: keepstone.open(place, create=True) for who, place in self.places.items()
@@ -66,7 +74,8 @@ class Stores(RuleBasedStateMachine):
         finally:
             for store in self.stores.values():
                 store.close()
-            bucket(self.places["C"].removeprefix(BUCKET)).objects.clear()
+            if self.within == BUCKET:
+                in_memory(self.places["C"].removeprefix(BUCKET)).objects.clear()
             self.buckets.__exit__(None, None, None)
             shutil.rmtree(self.folder)
 
@@ -274,6 +283,28 @@ def test_any_order_of_work_and_syncs_loses_nothing_and_ends_in_agreement(
             max_examples=300 if long else 6,
             stateful_step_count=40 if long else 20,
             deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+EXAMPLES = {"moto": 1, "ministack": 6, "rgw": 6}
+
+
+@pytest.mark.timeout(3_600)
+@fixtures.on_servers(*EXAMPLES)
+def test_it_is_so_on_a_server_too(
+    bucket: Bucket, request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stores, "within", f"{bucket.url}/")
+    long = request.config.getoption("--long")
+    run_state_machine_as_test(
+        Stores,
+        settings=settings(
+            max_examples=EXAMPLES[bucket.server] * (10 if long else 1),
+            stateful_step_count=20,
+            deadline=None,
+            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
