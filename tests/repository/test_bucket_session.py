@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tests.servers.bucket import Bucket
@@ -36,6 +37,13 @@ def kinds(proxy: Proxy) -> Counter[str]:
     found = Counter(request.kind for request in proxy.seen)
     proxy.seen.clear()
     return found
+
+
+def copy_within(bucket: Bucket) -> None:
+    """Copy the store `team` to `copy`, as any tool may."""
+    for key in bucket.sizes("team/"):
+        source = {"Bucket": bucket.name, "Key": key}
+        bucket.client().copy_object(Bucket=bucket.name, Key=key.replace("team/", "copy/"), CopySource=source)
 
 
 KILLED = """\
@@ -277,10 +285,7 @@ def test_a_way_that_drops_the_condition_later_is_noticed_by_the_first_commit(url
 def test_a_copy_in_another_bucket_is_probed_before_it_is_written_and_not_when_it_is_read(
     bucket: Bucket, url: str, proxy: Proxy
 ) -> None:
-    client = bucket.client()
-    for key in bucket.sizes("team/"):
-        source = {"Bucket": bucket.name, "Key": key}
-        client.copy_object(Bucket=bucket.name, Key=key.replace("team/", "copy/"), CopySource=source)
+    copy_within(bucket)
     with keepstone.open(f"{bucket.url}/copy") as store:
         assert store.names() == []
         assert kinds(proxy)["put"] == 0
@@ -315,3 +320,62 @@ def test_what_waits_under_a_former_name_of_the_machine_is_told_and_published_whe
     machine("there")
     with keepstone.open(url, mode="r") as store:
         assert dict(store.collection("answers")) == {"a": "A", "b": "B"}
+
+
+@on_servers("s3rver")
+def test_a_server_that_knows_no_conditions_gets_no_store(bucket: Bucket, machine: Machine) -> None:
+    with pytest.raises(keepstone.UnsafeStorageError, match="overwrites"):
+        keepstone.open(f"{bucket.url}/team", create=True)
+    assert not [
+        key for key in bucket.sizes() if key.startswith("team/") and not key.startswith("team/probe/")
+    ]
+
+
+@on_servers("s3rver")
+def test_a_store_that_was_copied_to_such_a_server_can_be_read_and_not_written(
+    bucket: Bucket, machine: Machine, tmp_path: Path
+) -> None:
+    with keepstone.open(tmp_path / "store") as store:
+        store.save("a", "one", aliases=["prod"])
+    for path in (tmp_path / "store").rglob("*"):
+        if path.is_file():
+            bucket.put(f"team/{path.relative_to(tmp_path / 'store')}", path.read_bytes())
+
+    with keepstone.open(f"{bucket.url}/team", mode="r") as store:
+        assert store.load("a@prod") == "one"
+        assert store.fsck(read_data=True).ok
+    with keepstone.open(f"{bucket.url}/team") as store:
+        with pytest.raises(keepstone.UnsafeStorageError, match="overwrites") as caught:
+            store.save("a", "two")
+        assert not caught.value.landed
+        assert len(store.versions("a")) == 1
+    with keepstone.open(f"{bucket.url}/team", mode="r") as store:
+        assert [version.load() for version in store.versions("a")] == ["one"]
+
+
+@everywhere
+def test_a_copy_behind_a_way_that_drops_the_condition_is_not_written(
+    bucket: Bucket, url: str, proxy: Proxy
+) -> None:
+    copy_within(bucket)
+    proxy.drops_condition = True
+    with keepstone.open(f"{bucket.url}/copy") as store:
+        with pytest.raises(keepstone.UnsafeStorageError, match="overwrites") as caught:
+            store.save("a", 1)
+        assert not caught.value.landed
+        assert store.names() == []
+
+
+@on_servers("s3rver")
+def test_on_such_a_server_one_writer_can_work(bucket: Bucket, machine: Machine) -> None:
+    url = f"{bucket.url}/team"
+    with keepstone.open(url, create=True, single_writer=True) as store:
+        store.save("a", 1)
+        store.save("large", os.urandom(3_000_000))
+    with keepstone.open(url) as store:
+        store.save("a", 2)
+        store.collection("items").update({f"q{number}": number for number in range(100)})
+    machine("there")
+    with keepstone.open(url, mode="r") as store:
+        assert (store.load("a@v1"), store.load("a"), len(store.collection("items"))) == (1, 2, 100)
+        assert store.fsck(read_data=True).ok

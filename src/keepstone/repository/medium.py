@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from keepstone.foundation.encoding import decode, encode
-from keepstone.foundation.errors import UnsafeStorageError
+from keepstone.foundation.errors import StorageError, UnsafeStorageError
 from keepstone.foundation.format import REF_VALUE_BYTES_MAX, SINGLE_WRITER
 from keepstone.history.commit import Draft, RefChange
 from keepstone.history.state import State
@@ -99,7 +99,12 @@ class Medium:
             elif probe_ref(self._storage.location) in refs:
                 self._is_vouched_for = True
             elif not self._is_vouched_for:
-                self.record(examine(self._storage, single_writer=self._wants_single_writer))
+                try:
+                    self.record(examine(self._storage, single_writer=self._wants_single_writer))
+                except StorageError as error:
+                    # What landed is an object of the probe, or its record: nothing of whoever wants to commit.
+                    error.landed = False
+                    raise
 
     def record(self, found: RefChange) -> None:
         """Commit what `examine` found."""
