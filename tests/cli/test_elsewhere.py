@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +11,8 @@ from threading import Thread
 
 import pytest
 from tests.cli.conftest import Shown
+from tests.servers.bucket import Bucket
+from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone.cli.console import Console
@@ -17,6 +20,7 @@ from keepstone.cli.main import main
 from keepstone.cli.waiting import tell_of_waiting
 from keepstone.foundation.errors import StorageBusyError
 from keepstone.storage.memory import MemoryStorage
+from keepstone.storage.probe import probe
 from keepstone.storage.retrying import Retrying
 
 
@@ -38,6 +42,22 @@ def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ThreadingHTTPSer
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+def test_a_store_for_a_single_writer_is_made_only_where_that_is_said(
+    folder: Path, bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    for variable in ("KEEPSTONE_SPOOL", "KEEPSTONE_CACHE"):
+        monkeypatch.setenv(variable, str(folder / variable))
+    monkeypatch.setattr("keepstone.storage.probe.probe", functools.partial(probe, threads=2, rounds=1))
+    proxy.drops_condition = True
+    url = f"{bucket.url}/mine"
+    assert main(["init", url]) == 6
+    assert "--single-writer" in capsys.readouterr().err
+    assert main(["init", url, "--single-writer", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"store": url, "created": True}
+    assert main(["init", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"store": url, "created": False}
 
 
 def close(server: ThreadingHTTPServer) -> None:

@@ -14,8 +14,6 @@ from keepstone.storage.retrying import LOGGER
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
 
-SHOWN_SECONDS_MIN: Final = 0.5
-"""Shorter waits are nobody's concern."""
 EACH_SECONDS: Final = 1.0
 """Many threads may wait for the same reason; one line says so."""
 
@@ -35,9 +33,7 @@ class _Remarks(logging.Handler):
         self._said = -EACH_SECONDS
 
     def emit(self, record: logging.LogRecord) -> None:
-        seconds = record.args[-1] if isinstance(record.args, tuple) else 0.0
         now = time.monotonic()
-        if not isinstance(seconds, float) or seconds < SHOWN_SECONDS_MIN or now - self._said < EACH_SECONDS:
-            return
-        self._said = now
-        self._console.error(f"keepstone: {record.getMessage()}")
+        if now - self._said >= EACH_SECONDS:
+            self._said = now
+            self._console.error(f"keepstone: {record.getMessage()}")

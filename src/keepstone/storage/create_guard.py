@@ -24,8 +24,8 @@ from keepstone.storage.wrapper import StorageWrapper
 _READ_BYTES_MAX: Final = 1024 * 1024
 """Without conditions, what is small is read again."""
 _HINT: Final = (
-    "use a server that heeds If-None-Match, and a way to it that keeps the header; `single_writer=True` makes a new "
-    "store there for one program at a time"
+    "use a server that heeds If-None-Match, and a way to it that keeps the header; `single_writer=True`, "
+    "`--single-writer` makes a new store there for one program at a time"
 )
 
 

@@ -27,8 +27,8 @@ PROBE_PREFIX: Final = "probe/"
 THREADS: Final = 8
 ROUNDS: Final = 20
 _HINT: Final = (
-    "use a bucket whose server creates objects only if they are absent (If-None-Match), or `single_writer=True` "
-    "where only one program ever writes"
+    "use a bucket whose server creates objects only if they are absent (If-None-Match), or `single_writer=True`, "
+    "`--single-writer` where only one program ever writes"
 )
 
 

@@ -29,6 +29,8 @@ COMPARED_BYTES_MAX: Final = 1 << 20
 
 LOGGER: Final = "keepstone.waiting"
 """Who wants to know why a call takes long listens to this logger, at level INFO."""
+TOLD_SECONDS_MIN: Final = 0.5
+"""Shorter delays are nobody's concern, and said at level DEBUG."""
 _log = logging.getLogger(LOGGER)
 _T = TypeVar("_T")
 
@@ -149,6 +151,7 @@ class Retrying(StorageWrapper):
                         landed=error.landed,
                         hint=error.hint,
                     ) from error
-                _log.info("%s; trying again in %.1f s", error.message, wait)
+                level = logging.INFO if elapsed + wait >= TOLD_SECONDS_MIN else logging.DEBUG
+                _log.log(level, "%s; trying again in %.1f s", error.message, wait)
             self._sleep(wait)
         raise AssertionError("unreachable")
