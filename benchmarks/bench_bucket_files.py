@@ -202,17 +202,17 @@ def _in_python(folder: Path, url: str, access: Access, files: int) -> Figures:
         with keepstone.open(own) as store:
             store.resolve("data").checkout(arrived)
 
-    with keepstone.open(folder / "one" / "store") as store:
-        store.push(url)
+    with keepstone.open(folder / "one" / "store") as store, keepstone.open(url) as shared:
+        store.push(shared)
         timed("save", lambda: store.save("data", source))
-        timed("push", lambda: store.push(url))
-        timed("push_again", lambda: store.push(url))
+        timed("push", lambda: store.push(shared))
+        timed("push_again", lambda: store.push(shared))
         timed("pull", lambda: keepstone.clone(url, own), write)
         check_same(source, arrived)
         change_files(source, files)
         _settle()
         timed("next_save", lambda: store.save("data", source))
-        timed("next_push", lambda: store.push(url))
+        timed("next_push", lambda: store.push(shared))
         shutil.rmtree(arrived)
         with keepstone.open(own) as other:
             timed("next_pull", lambda: other.pull(url), write)

@@ -227,3 +227,13 @@ def test_nothing_is_imported_or_asked_before_the_first_call(bucket: Bucket, prox
     """
     assert run(code, bucket.url).stdout == "[]\n"
     assert not proxy.seen
+
+
+def test_what_asks_no_server_imports_neither_asyncio_nor_a_library_of_clouds() -> None:
+    code = """
+        import sys
+        from keepstone.storage.locate import locate
+        locate("s3://bucket/store").close()
+        print(*(name in sys.modules for name in ("asyncio", "fsspec", "s3fs", "botocore", "aiohttp")))
+    """
+    assert run(code).stdout.split() == ["False"] * 5

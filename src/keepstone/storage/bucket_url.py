@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from keepstone.foundation.errors import InvalidInputError
-from keepstone.storage.bucket import Bucket
-from keepstone.storage.event_loop import RequestLoop
+
+if TYPE_CHECKING:
+    from keepstone.storage.bucket import Bucket
+    from keepstone.storage.event_loop import RequestLoop
 
 PREFIX_BYTES_MAX: Final = 768
 """What a name in S3 may have, 1,024 bytes, less what our own keys need."""

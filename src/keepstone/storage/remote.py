@@ -7,10 +7,12 @@ cloud, and are nowhere here: not in the location, in errors, or in pickles.
 
 from __future__ import annotations
 
+# What the request loop needs, and cannot be imported any more while the interpreter ends.
+import concurrent.futures.thread  # noqa: F401 # pyright: ignore[reportUnusedImport]
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from keepstone.foundation.errors import (
     InvalidInputError,
@@ -23,10 +25,12 @@ from keepstone.storage import platform
 from keepstone.storage.base import ObjectInfo, check_key
 from keepstone.storage.bucket import BEYOND_ANY_OBJECT, Bucket
 from keepstone.storage.bucket_url import BucketUrl
-from keepstone.storage.event_loop import RequestLoop, request_loop, run, start
 from keepstone.storage.keys import check_prefix, check_range
 from keepstone.storage.listing import Listing
 from keepstone.storage.trouble import Kind, Trouble, raised
+
+if TYPE_CHECKING:
+    from keepstone.storage.event_loop import RequestLoop
 
 READS_AT_ONCE: Final = 16
 CALL_SECONDS_MIN: Final = 150
@@ -186,6 +190,8 @@ class RemoteStorage:
     def _call(
         self, work: _Work[_T], action: str, key: str, seconds_max: float, past_the_end: _T | None = None
     ) -> _T:
+        from keepstone.storage.event_loop import run
+
         loop, bucket = self._bucket()
         try:
             return run(loop, _told(work(bucket), bucket), seconds_max=seconds_max)
@@ -207,6 +213,9 @@ class RemoteStorage:
         return raised(trouble, action, self._location, key)
 
     def _bucket(self) -> tuple[RequestLoop, Bucket]:
+        # asyncio is imported with the first request: a store that is read offline never makes one.
+        from keepstone.storage.event_loop import request_loop
+
         loop = request_loop()
         connected = self._connected
         if connected is not None and connected[0] is loop:
@@ -241,6 +250,8 @@ async def _told(work: Coroutine[Any, Any, _T], bucket: Bucket) -> _T:
 
 
 def _let_go(loop: RequestLoop, bucket: Bucket) -> None:
+    from keepstone.storage.event_loop import start
+
     async def close() -> None:
         try:
             await bucket.close()
