@@ -213,6 +213,24 @@ def test_what_was_uploaded_and_never_published_is_recovered_from_another_machine
         assert store.fsck().ok
 
 
+def test_a_server_that_does_not_answer_is_not_called_damage(
+    url: str, proxy: Proxy, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.storage.retrying.TRIES_MAX", 1)
+    with keepstone.open(url, mode="r") as store:
+        for fault, error in (
+            (Fault.CUT, keepstone.StorageBusyError),
+            (Fault.FORBIDDEN, keepstone.StoragePermissionError),
+        ):
+            rule = proxy.fail(fault, key="/log/", times=None)
+            with pytest.raises(error, match="/log/"):
+                store.fsck(read_data=True)
+            # The others are not waited for one by one.
+            assert rule.struck <= store.repository.session.storage.reads_at_once
+            proxy.rules.clear()
+        assert store.fsck(read_data=True).ok
+
+
 # ---- media that lose commits ---------------------------------------------------------------------------------------
 
 

@@ -7,11 +7,17 @@ the check goes on. It needs the storage alone, so it works where the store canno
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from keepstone.foundation.errors import StoreNotFoundError, UnsupportedFormatError
+from keepstone.foundation.errors import (
+    StorageBusyError,
+    StorageError,
+    StoragePermissionError,
+    StoreNotFoundError,
+    UnsupportedFormatError,
+)
 from keepstone.foundation.format import CHECKPOINT_PREFIX, LOG_PREFIX, PACK_PREFIX, STORE_KEY, log_key
 from keepstone.history.slots import Slots
 from keepstone.operations.findings import UNREADABLE, Finding, Findings, FsckReport, Severity, told
@@ -23,14 +29,16 @@ from keepstone.operations.fsck_packs import check_packs
 from keepstone.operations.fsck_pins import check_pins
 from keepstone.repository.identity import read_identity
 from keepstone.repository.repository import Repository
-from keepstone.storage.base import Storage
+from keepstone.storage.base import ObjectInfo, Storage
 from keepstone.storage.cached import without_cache
 from keepstone.storage.draft import TEMPORARY_PREFIX
 from keepstone.storage.local import LocalStorage
-from keepstone.storage.locate import locate
+from keepstone.storage.locate import is_bucket, locate
+from keepstone.storage.wrapper import StorageWrapper
 
 __all__ = ["Finding", "FsckReport", "Severity", "fsck", "fsck_location", "fsck_storage"]
 
+_T = TypeVar("_T")
 _MOVED_MAX: Final = 3
 """How often a check that found damage is begun again because the store moved on meanwhile."""
 
@@ -59,7 +67,17 @@ def fsck_storage(
 
     Raises:
         StoreNotFoundError: there is nothing of a store.
+        StorageError: it lies in a bucket that did not answer, or refuses: that says nothing about the store.
     """
+    if not is_bucket(storage.location):
+        return _checked(storage, read_data, now_ns)
+    answering = _Answering(storage)
+    report = _checked(answering, read_data, now_ns)
+    answering.require_answers()
+    return report
+
+
+def _checked(storage: Storage, read_data: bool, now_ns: Callable[[], int]) -> FsckReport:
     for _ in range(_MOVED_MAX - 1):
         report, following = _check(storage, read_data, now_ns())
         # What was removed while it was looked at is not damage: look at the newer state.
@@ -130,3 +148,50 @@ def _hash_at(slots: Slots, number: int) -> bytes | None:
     except UNREADABLE:
         return None
     return None if commit is None else commit.hash
+
+
+class _Answering(StorageWrapper):
+    """A storage that is not asked any more once it did not answer.
+
+    What a bucket does not answer, or does not allow, says nothing about the store; and after waiting patiently for one
+    object nobody should wait as long for each of the others.
+    """
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self._silence: StorageError | None = None
+
+    def require_answers(self) -> None:
+        """Return if all questions were answered.
+
+        Raises:
+            StorageError: the first that was not.
+        """
+        if self._silence is not None:
+            raise self._silence
+
+    def read(self, key: str) -> bytes:
+        """Return the whole object."""
+        return self._ask(lambda: self.inner.read(key))
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of an object."""
+        return self._ask(lambda: self.inner.read_range(key, start, end))
+
+    def size(self, key: str) -> int:
+        """Return the object's size in bytes."""
+        return self._ask(lambda: self.inner.size(key))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key begins with `prefix`, sorted by key."""
+        found = self._ask(lambda: self.inner.list(prefix))
+        while (info := self._ask(lambda: next(found, None))) is not None:
+            yield info
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        self.require_answers()
+        try:
+            return question()
+        except (StorageBusyError, StoragePermissionError) as error:
+            self._silence = error
+            raise
