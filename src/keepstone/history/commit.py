@@ -231,6 +231,23 @@ def encode_commit(commit: Commit, inline_bytes: bytes = b"") -> bytes:
     return data
 
 
+def make_commit(
+    draft: Draft, *, store: bytes, writer: bytes, time: int, number: int, parent: bytes, txn: bytes
+) -> tuple[Commit, bytes]:
+    """Return what becomes of `draft` in slot `number`, and the bytes of that slot."""
+    commit = Commit(
+        **{name: getattr(draft, name) for name in draft.__struct_fields__ if name != "inline_bytes"},
+        store=store,
+        writer=writer,
+        time=time,
+        number=number,
+        parent=parent,
+        txn=txn,
+    )
+    data = encode_commit(commit, draft.inline_bytes)
+    return identify(commit, data, len(draft.inline_bytes)), data
+
+
 def identify(commit: Commit, data: bytes, inline_size: int) -> Commit:
     """Return `commit` with the hash and header size that its encoded slot `data` gives it."""
     header_size = len(data) - inline_size

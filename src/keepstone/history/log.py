@@ -30,12 +30,13 @@ from keepstone.history.commit import (
     Commit,
     Draft,
     commit_time,
-    encode_commit,
-    identify,
+    make_commit,
     require_chain,
 )
+from keepstone.history.moments import newest_before
 from keepstone.history.slots import Slots, in_batches
 from keepstone.history.state import State
+from keepstone.history.turns import Turns
 from keepstone.history.validate import StaleDraftError, check_draft
 from keepstone.storage.base import Storage
 from keepstone.storage.calls import standing
@@ -61,6 +62,7 @@ class Log:
         store_id: bytes,
         writer: bytes,
         now_ns: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -68,6 +70,7 @@ class Log:
         self._store_id = store_id
         self._writer = writer
         self._now_ns = now_ns
+        self._sleep = sleep
         self._slots = Slots(storage, store_id, sleep=sleep, random=random)
         self._checkpoints = Checkpoints(storage, self._slots)
         self._state = State()
@@ -76,8 +79,9 @@ class Log:
         """Number and hash of the commit up to which the log is known to survive power loss."""
         self.before_append: Callable[[], None] = lambda: None
         """Called before every append; what it raises prevents it."""
-        self._crowded = False
-        """Others append too: look for their commits before claiming a slot."""
+        self._monotonic = monotonic
+        self._turns = Turns(writer, now=monotonic)
+        self._takes_turns = storage.reads_at_once > 1
         self._unknown: dict[bytes, int] = {}
         """Attempts that ended in an error, by txn: the slots where they may have landed."""
         self._swapping = threading.Lock()
@@ -111,6 +115,7 @@ class Log:
     def after_fork(self, writer: bytes) -> None:
         """Make this log usable in a forked child, under a writer id of its own; to be called first of all."""
         self._writer = writer
+        self._turns.after_fork(writer)
         self._swapping = threading.Lock()
         self._appending = threading.Lock()
         # The parent settles its own attempts; the child knows nothing of how they end.
@@ -165,13 +170,11 @@ class Log:
         """Yield commits `first` to `last` (both included; None: the known tip), the chain verified."""
         last = self._state.number if last is None else last
         before: Commit | None = None
-        number = first
-        while number <= last:
+        for number in range(first, last + 1):
             commit = self._slots.get(number)
             require_chain(before, commit)
             yield commit
             before = commit
-            number += 1
 
     def commits_backwards(self, last: int | None = None, first: int = 0) -> Iterator[Commit]:
         """Yield the commits from `last` (None: the known tip) down to `first`, the chain verified."""
@@ -205,35 +208,14 @@ class Log:
         return state
 
     def number_at(self, time_ns: int) -> int:
-        """Return the number of the newest commit that was made at or before `time_ns`; -1 if none was.
+        """Return the number of the newest commit that was made at or before `time_ns`; -1 if none was."""
+        return newest_before(time_ns, self._state, self._slots, self.commits_backwards)
 
-        A logarithm of the log's length in reads: times only fall where a clock was set right (rule 11).
-        """
-        state = self._state
-        last = state.number
-        for run in reversed(state.runs):
-            if run.time <= time_ns:
-                return self._newest_in_run(run.number, last, time_ns)
-            last = run.number - 1
-        # Older than all runs that the state remembers; empty unless clocks were set back very often.
-        for commit in self.commits_backwards(last):
-            if commit.time <= time_ns:
-                return commit.number
-        return -1
-
-    def _newest_in_run(self, first: int, last: int, time_ns: int) -> int:
-        while first < last:
-            middle = (first + last + 1) // 2
-            if self._slots.get(middle).time <= time_ns:
-                first = middle
-            else:
-                last = middle - 1
-        return first
-
-    def _followed(self, state: State, *, looks_behind: bool = False) -> State:
-        tail = self._slots.tail(state.number + 1, looks_behind=looks_behind)
+    def _followed(self, state: State, ahead: int = 1, *, looks_behind: bool = False) -> State:
+        tail = self._slots.tail(state.number + 1, ahead, looks_behind=looks_behind)
         for commits in in_batches(tail, FOLD_COMMITS):
             state = self._advanced(state, commits)
+            self._turns.hear(commits)
         return state
 
     def _advanced(self, state: State, commits: Sequence[Commit]) -> State:
@@ -295,11 +277,10 @@ class Log:
             del self._unknown[txn]
             return landed
         # Whatever ends this call without a commit must have been judged against a state newer than the call.
-        fresh = self._crowded
-        if fresh:
-            self.refresh()
+        fresh = False
         losses = stale = 0
         while True:
+            fresh = self._await_turn(losses) or fresh
             state = self._state
             try:
                 draft = self._drafted(state, build)
@@ -321,12 +302,37 @@ class Log:
             stale = 0
             landed = self._claim(state, draft, txn)
             if landed is not None:
-                self._crowded = losses > 0
                 return landed
             losses += 1
-            self._slots.wait(losses)
+
+    def _await_turn(self, losses: int) -> bool:
+        """Return when it is this writer's turn, where turns are taken; say whether the log was read to its end."""
+        turns = self._turns
+        turns.note()
+        if not self._takes_turns:
+            if losses:
+                self._slots.wait(losses)
+            elif not turns.has_others:
+                return False
             self.refresh()
-            fresh = True
+            return True
+        if looks := not losses and turns.should_look:
+            self._publish(self._followed(self._state, turns.ahead + 1))
+            turns.note_look()
+        while pause := turns.pause(self._state.length):
+            self._sleep(pause)
+            turns.note_pause(pause)
+            if turns.has_others:
+                self._look()
+        return looks
+
+    def _look(self) -> None:
+        """See what others appended, perhaps not all of it."""
+        began, state = self._monotonic(), self._state
+        commits = next(self._slots.tail(state.length, self._turns.ahead), list[Commit]())
+        self._turns.note_read(self._monotonic() - began)
+        self._turns.note(commits)
+        self._publish(self._advanced(state, commits))
 
     def _drafted(self, state: State, build: Builder) -> Draft | None:
         if state.read_only:
@@ -346,24 +352,28 @@ class Log:
         # Power loss must not take away the commit below ours.
         self.settle()
         self._remember_unknown(txn, commit.number)
+        began = self._monotonic()
         try:
-            landed = self._slots.claim(commit, data)
+            there = self._slots.claim(commit, data, self._turns.ahead if self._takes_turns else 1)
         except StorageError as error:
             if error.landed:
                 self._publish(self._advanced(state, [commit]))
             raise
         del self._unknown[txn]
-        if landed is None:
-            return None
-        if landed is commit:
+        if there[0] is commit:
             self._durable = (commit.number, bytes(commit.hash))
-        self._publish(self._advanced(state, [landed]))
+            self._turns.note_write(self._monotonic() - began)
+        self._turns.note(there)
+        self._publish(self._advanced(state, there))
+        if there[0].txn != txn:
+            self._turns.note_loss()
+            return None
         self._mark = self._checkpoints.write_if_due(self._state, self._mark)
-        return landed
+        return there[0]
 
     def _encoded(self, state: State, draft: Draft, txn: bytes) -> tuple[Commit, bytes]:
-        commit = Commit(
-            **{name: getattr(draft, name) for name in draft.__struct_fields__ if name != "inline_bytes"},
+        return make_commit(
+            draft,
             store=self._store_id,
             writer=self._writer,
             time=commit_time(self._now_ns(), state.time),
@@ -371,8 +381,6 @@ class Log:
             parent=state.hash if state.number >= 0 else NO_PARENT,
             txn=txn,
         )
-        data = encode_commit(commit, draft.inline_bytes)
-        return identify(commit, data, len(draft.inline_bytes)), data
 
     def _landed_before(self, txn: bytes) -> Commit | None:
         number = self._unknown.get(txn)

@@ -94,15 +94,19 @@ class Slots:
             raise NotFoundError(f"the log has no commit {number}", hint="`keepstone history` lists them")
         return commit
 
-    def tail(self, first: int, *, looks_behind: bool = False) -> Iterator[list[Commit]]:
+    def tail(self, first: int, ahead: int = 1, *, looks_behind: bool = False) -> Iterator[list[Commit]]:
         """Yield the commits from `first` to the tip, in lists; a long tail is read in parallel.
 
-        `looks_behind`: also if there is just one commit or none, and so one read found the end.
+        `ahead`: about how many reads it will take. `looks_behind`: also if there is just one commit or none, and so
+        one read found the end.
 
         Raises:
             MalformedError: a slot is empty although the one behind it is taken.
         """
         window = self._storage.reads_at_once
+        if ahead > 1 and window > 1:
+            yield from self._tail_in_parallel(first, window, ahead, looks_behind=looks_behind)
+            return
         singles = SINGLE_READS
         while window == 1 or singles:
             commit = self.find(first)
@@ -114,19 +118,22 @@ class Slots:
             yield [commit]
             first += 1
             singles = max(0, singles - 1)
-        yield from self._tail_in_parallel(first, window, looks_behind=looks_behind)
+        yield from self._tail_in_parallel(first, window, SINGLE_READS, looks_behind=looks_behind)
 
-    def _tail_in_parallel(self, first: int, window: int, *, looks_behind: bool) -> Iterator[list[Commit]]:
+    def _tail_in_parallel(
+        self, first: int, limit: int, ahead: int, *, looks_behind: bool
+    ) -> Iterator[list[Commit]]:
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(window) as pool:
-            limit, window = window, min(window, SINGLE_READS)
+        window = min(limit, ahead)
+        with ThreadPoolExecutor(limit) as pool:
             while True:
+                numbers = range(first, first + window)
                 try:
-                    found = list(pool.map(self.find, range(first, first + window)))
+                    found = list(pool.map(self.find, numbers))
                 except RuntimeError:
                     # At exit no thread can be started any more, and closing a store still reads the log.
-                    found = [self.find(number) for number in range(first, first + window)]
+                    found = [self.find(number) for number in numbers]
                 present = [commit for commit in takewhile(bool, found) if commit is not None]
                 if present:
                     yield present
@@ -155,10 +162,11 @@ class Slots:
                 hint="bring the file back from a copy of the store; nothing was changed",
             )
 
-    def claim(self, commit: Commit, data: bytes) -> Commit | None:
-        """Return the commit that now stands in the slot of `commit` under its txn; None if another one does.
+    def claim(self, commit: Commit, data: bytes, ahead: int = 1) -> list[Commit]:
+        """Return the commits that now stand from the slot of `commit` on; the first has its txn, or another one won.
 
-        While the outcome is unknown the same bytes are offered to the same slot again (rule 6).
+        While the outcome is unknown the same bytes are offered to the same slot again (rule 6). `ahead`: how many
+        commits to look for at once where another one won.
 
         Raises:
             StorageError: with `landed=True` the commit stands; otherwise that is unknown, it may yet land.
@@ -170,7 +178,7 @@ class Slots:
                 self.wait(attempt)
             try:
                 self._storage.write_new(key, data)
-                return commit
+                return [commit]
             except ObjectExistsError:
                 pass
             except StorageError as error:
@@ -178,14 +186,14 @@ class Slots:
                     raise
                 failure = failure or error
             try:
-                found = self.find(commit.number)
+                found = next(self.tail(commit.number, ahead), None)
             except StorageError as error:
                 failure = failure or error
                 if isinstance(failure, _SPENT):
                     break
                 continue
-            if found is not None:
-                return found if found.txn == commit.txn else None
+            if found:
+                return found
             if isinstance(failure, _SPENT):
                 break
         raise failure or StorageError(
