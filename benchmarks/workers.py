@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from benchmarks.payloads import pool, results
 from benchmarks.peers import Contender, Level, open_contender
 
-_spawn = multiprocessing.get_context("spawn")
+spawn = multiprocessing.get_context("spawn")
 """A forked worker would inherit what other benchmarks left in memory."""
 
 
@@ -141,8 +141,8 @@ class CrewAtWork:
         self.crew = crew
         self._members: list[tuple[Any, Connection]] = []
         for number in range(crew.processes):
-            ours, theirs = _spawn.Pipe()
-            process = _spawn.Process(
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(
                 target=_serve, args=(theirs, crew, number * crew.threads), name=f"{crew.contender}-{number}"
             )
             process.start()
@@ -191,8 +191,8 @@ def _answer(connection: Connection) -> Any:
 
 def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what `function` returns in a fresh process; both have to be importable."""
-    ours, theirs = _spawn.Pipe()
-    process = _spawn.Process(target=_call, args=(theirs, function, arguments))
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_call, args=(theirs, function, arguments))
     process.start()
     theirs.close()
     try:
@@ -219,7 +219,7 @@ def run_until_killed(function: Callable[..., Any], *arguments: Any) -> None:
     Raises:
         RuntimeError: it ended in another way.
     """
-    process = _spawn.Process(target=function, args=arguments)
+    process = spawn.Process(target=function, args=arguments)
     process.start()
     process.join()
     if process.exitcode != -signal.SIGKILL:
