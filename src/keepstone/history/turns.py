@@ -144,7 +144,7 @@ class Turns:
         self._waited += seconds
 
     def _door(self, number: int) -> float:
-        """Return how long to let those pass whom nobody knows yet, at every so manieth slot."""
+        """Return how long to let those pass whom nobody knows yet, once in so many slots."""
         is_due = number % (1 + max(ALONE, len(self._last))) == 0
         if not is_due or self._opened == number or self._writer not in self._last:
             return 0.0
