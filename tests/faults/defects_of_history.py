@@ -13,8 +13,9 @@ HISTORY_DEFECTS: Final = (
         "keepstone.history.slots",
         (
             (
-                "                return found if found.txn == commit.txn else None\n",
-                "                if found.txn == commit.txn:\n"
+                "            if found:\n                return found\n",
+                "            if found:\n"
+                "                if found[0].txn == commit.txn:\n"
                 "                    return found\n"
                 "                self._storage.delete(key)\n"
                 "                continue\n",
@@ -25,8 +26,8 @@ HISTORY_DEFECTS: Final = (
     Defect(
         "txn not compared",
         "After a lost answer the own commit is taken for somebody else's.",
-        "keepstone.history.slots",
-        (("return found if found.txn == commit.txn else None", "return None"),),
+        "keepstone.history.log",
+        (("        if there[0].txn != txn:\n", "        if there[0] is not commit:\n"),),
         "tests/history/test_log_faults.py::test_a_lost_answer_of_a_commit_that_landed_is_a_success",
     ),
     Defect(
