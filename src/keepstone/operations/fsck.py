@@ -27,6 +27,7 @@ from keepstone.operations.fsck_log import check_log
 from keepstone.operations.fsck_names import check_names
 from keepstone.operations.fsck_packs import check_packs
 from keepstone.operations.fsck_pins import check_pins
+from keepstone.operations.planned_reads import planning
 from keepstone.repository.identity import read_identity
 from keepstone.repository.repository import Repository
 from keepstone.storage.base import ObjectInfo, Storage
@@ -71,7 +72,8 @@ def fsck_storage(
     """
     if not is_bucket(storage.location):
         return _checked(storage, read_data, now_ns)
-    answering = _Answering(storage)
+    # What is fetched ahead in vain is asked for again: only that answer counts.
+    answering = _Answering(planning(storage))
     report = _checked(answering, read_data, now_ns)
     answering.require_answers()
     return report

@@ -27,10 +27,14 @@ _STATED: Final = struct.Struct("<2sBBII")
 """What header and footer both say of a frame."""
 _PIECE_BYTES: Final = 256 * 1024
 """Read at once; larger pieces leave the processor's caches and cost page faults."""
+PIECE_BYTES_FAR: Final = 8 * 1024 * 1024
+"""... where each read is a request."""
 SAMPLE_EVERY: Final = 100
 """One frame of so many is opened in a pack whose bytes are right."""
 HEADERS_MAX: Final = 100
 """About so many headers are read of a pack whose bytes are not."""
+HEADERS_MAX_FAR: Final = 4
+"""... where each read is a request."""
 
 Read = Callable[[int, int], bytes]
 """Returns bytes [start, end) of the pack."""
@@ -39,7 +43,11 @@ Read = Callable[[int, int], bytes]
 class FramesCheck:
     """The frames of one pack whose footer can be read and adds up."""
 
-    def __init__(self, index: PackIndex, read: Read, decompressor: Decompressor) -> None:
+    def __init__(
+        self, index: PackIndex, read: Read, decompressor: Decompressor, *, is_far: bool = False
+    ) -> None:
+        """`is_far`: each read waits."""
+        self._is_far = is_far
         self._index = index
         self._read = read
         self._decompressor = decompressor
@@ -53,8 +61,9 @@ class FramesCheck:
         sample: list[tuple[int, int, bytes | None]] = []
         waiting = deque(self._sample(SAMPLE_EVERY))
         hasher = blake3()
-        for start in range(0, size, _PIECE_BYTES):
-            data = self._read(start, min(start + _PIECE_BYTES, size))
+        piece_bytes = PIECE_BYTES_FAR if self._is_far else _PIECE_BYTES
+        for start in range(0, size, piece_bytes):
+            data = self._read(start, min(start + piece_bytes, size))
             hasher.update(data)
             end = start + len(data)
             while waiting and waiting[0][1] < end:
@@ -80,12 +89,20 @@ class FramesCheck:
 
     def wrong_headers(self) -> set[int]:
         """Return those of some evenly spread frames whose headers are not as the footer says."""
-        every = max(1, -(-self._index.blob_count // HEADERS_MAX))
         return {
             position
-            for position, start in self._sample(every)
+            for position, start in self._sample(self._headers_every)
             if self._read(start, start + _STATED.size) != self._stated(position)
         }
+
+    def headers(self) -> Iterator[tuple[int, int]]:
+        """Yield first byte and end of what `wrong_headers` reads."""
+        for _, start in self._sample(self._headers_every):
+            yield start, start + _STATED.size
+
+    @property
+    def _headers_every(self) -> int:
+        return max(1, -(-self._index.blob_count // (HEADERS_MAX_FAR if self._is_far else HEADERS_MAX)))
 
     def _sample(self, every: int) -> Iterator[tuple[int, int]]:
         """Yield position and first byte of one frame of `every`; adds up sizes, which is quicker than all offsets."""

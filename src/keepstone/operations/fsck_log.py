@@ -1,6 +1,6 @@
 """Checking the log: every slot, the chain, the rules, and the checkpoints beside it.
 
-Layer: operations. Slots are read one by one from the first, whatever the checkpoints say; where one is damaged the fold
+Layer: operations. All slots are read from the first, whatever the checkpoints say; where one is damaged the fold
 goes on from a later checkpoint that counts, and what no checkpoint reaches is named.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from keepstone.blobs.pack import read_index_at_end
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import KeepstoneError, MalformedError
 from keepstone.foundation.format import (
@@ -25,6 +26,7 @@ from keepstone.history.slots import HEADER_BYTES_GUESS, Slots
 from keepstone.history.state import State
 from keepstone.history.validate import Rule
 from keepstone.operations.findings import UNREADABLE, Findings, invariant_of, told
+from keepstone.operations.planned_reads import reading_ahead
 from keepstone.repository.refs import VERSIONS, read_name_ref
 from keepstone.storage.base import Storage
 
@@ -65,7 +67,9 @@ def check_log(storage: Storage, store_id: bytes | None, findings: Findings) -> L
         else:
             findings.warn("I4", info.key, "is not a slot of the log; it was left alone")
     walk = _Walk(storage, store_id or _store_id_in(storage, numbers), numbers, findings)
-    whole = walk.run()
+    spans = (Span(log_key(number), 0, HEADER_BYTES_GUESS) for number in numbers)
+    with reading_ahead(storage, spans):
+        whole = walk.run()
     findings.tip = walk.state.number
     return LogCheck(walk.state, whole, sizes, max(numbers, default=-1) + 1)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Final, NamedTuple
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.footer import Entry, PackIndex, positions_in
 from keepstone.blobs.journal import Row
 from keepstone.blobs.recipe import Piece, check_size, check_total
+from keepstone.blobs.runs import Span
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import MalformedError
 from keepstone.foundation.format import MANIFEST_BYTES_MAX, SNAPSHOT_SERIALIZER, Form, Kind
@@ -47,11 +48,27 @@ class Blobs:
 
     def __init__(self, storage: Storage, packs: Sequence[CheckedPack]) -> None:
         self.packs = packs
-        self._store = BlobStore(storage, index_bytes_max=_INDEX_BYTES_MAX)
+        self._store = BlobStore(
+            storage, reads_at_once=storage.reads_at_once, index_bytes_max=_INDEX_BYTES_MAX
+        )
 
     def index(self, pack: CheckedPack) -> PackIndex:
         """Return what a pack holds, read again unless it was read lately."""
         return self._store.index(pack_place(pack.pack))
+
+    def each(self, packs: Iterable[CheckedPack]) -> AbstractContextManager[Iterator[CheckedPack]]:
+        """Give packs in order; their footers are read ahead, where that saves waiting."""
+        return self._store.each(packs, lambda pack: self._store.footer_spans(pack_place(pack.pack)))
+
+    def reading(self, spots: Iterable[tuple[_Spot, bool]]) -> AbstractContextManager[None]:
+        """While this lasts, blobs will be read in this order: their recipes, or `whole` also what is no recipe."""
+
+        def spans(wanted: tuple[_Spot, bool]) -> list[Span]:
+            spot, whole = wanted
+            place = self.place(spot)
+            return self._store.spans(place) if whole else self._store.recipe_spans(place)
+
+        return self._store.ahead(spots, spans)
 
     def locate(self, wanted: Iterable[bytes], *, everywhere: bool = False) -> dict[bytes, _Spot]:
         """Return a sound place of each wanted digest that has one; one pass over the footers where readers look.
@@ -60,16 +77,16 @@ class Blobs:
         """
         rest = set(wanted)
         found: dict[bytes, _Spot] = {}
-        for pack in self.packs:
-            if not rest:
-                break
-            # A reader takes values of journals from where their entries say, and looks for others in these packs only.
-            if not everywhere and not holds_saves(pack.pack):
-                continue
-            for digest, position in positions_in(self.index(pack).footer.digests, rest):
-                if digest not in pack.damaged:
-                    found[digest] = _Spot(pack, position)
-                    rest.discard(digest)
+        # A reader takes values of journals from where their entries say, and looks for others in these packs only.
+        packs = [pack for pack in self.packs if everywhere or holds_saves(pack.pack)]
+        with self.each(packs if rest else ()) as ordered:
+            for pack in ordered:
+                if not rest:
+                    break
+                for digest, position in positions_in(self.index(pack).footer.digests, rest):
+                    if digest not in pack.damaged:
+                        found[digest] = _Spot(pack, position)
+                        rest.discard(digest)
         return found
 
     def own(self, spot: _Spot | None) -> _Spot | None:
@@ -166,8 +183,9 @@ class _NameCheck:
     # ---- entries -----------------------------------------------------------------------------------------------------
 
     def _entries(self, collection: str) -> Iterator[_Found]:
-        for pack in self._blobs.packs:
-            if collection in pack.pack.record.collections:
+        packs = [pack for pack in self._blobs.packs if collection in pack.pack.record.collections]
+        with self._blobs.each(packs) as ordered:
+            for pack in ordered:
                 for entry, position in self._blobs.index(pack).entries(collection):
                     yield _Found(entry, _Spot(pack, position))
         for name, row in self._journal_rows:
@@ -275,19 +293,20 @@ class _NameCheck:
         while needs:
             spots = self._blobs.locate(need.digest for need in needs if need.spot is None)
             below: list[_Need] = []
+            placed: list[tuple[_Need, _Spot]] = []
             for need in needs:
                 spot = need.spot or spots.get(need.digest)
                 if spot is None or need.digest in spot.pack.damaged:
-                    self._miss(
-                        need.selector,
-                        need.digest,
-                        f"needs {Digest(need.digest)}, which no live pack holds undamaged",
-                    )
-                    continue
-                try:
-                    below += self._needs_of(need, spot, parts)
-                except UNREADABLE as error:
-                    self._miss(need.selector, need.digest, told(error))
+                    problem = f"needs {Digest(need.digest)}, which no live pack holds undamaged"
+                    self._miss(need.selector, need.digest, problem)
+                else:
+                    placed.append((need, spot))
+            with self._blobs.reading((spot, parts) for _, spot in placed):
+                for need, spot in placed:
+                    try:
+                        below += self._needs_of(need, spot, parts)
+                    except UNREADABLE as error:
+                        self._miss(need.selector, need.digest, told(error))
             needs, parts = below, False
 
     def _needs_of(self, need: _Need, spot: _Spot, parts: bool) -> list[_Need]:

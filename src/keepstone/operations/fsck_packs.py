@@ -7,19 +7,21 @@ of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from keepstone.blobs.compression import Decompressor
 from keepstone.blobs.footer import PackIndex, unpack_column
 from keepstone.blobs.pack import read_index, scan_blobs
+from keepstone.blobs.runs import Span
 from keepstone.foundation.clock import FOLLOW_AHEAD_NS_MAX
-from keepstone.foundation.format import PACK_PREFIX, Form, Kind
+from keepstone.foundation.format import INLINE_BYTES_MAX, PACK_PREFIX, Form, Kind
 from keepstone.history.state import IN_PACK, LivePack
 from keepstone.operations.findings import UNREADABLE, Findings, invariant_of, told
 from keepstone.operations.fsck_footer import check_footer
-from keepstone.operations.fsck_frames import FramesCheck, digests_at
+from keepstone.operations.fsck_frames import PIECE_BYTES_FAR, FramesCheck, digests_at
 from keepstone.operations.fsck_log import LogCheck
+from keepstone.operations.planned_reads import reading_ahead
 from keepstone.repository.refs import VERSIONS
 from keepstone.storage.base import Storage
 
@@ -41,17 +43,17 @@ def check_packs(
     sizes = {info.key: info.size for info in storage.list(PACK_PREFIX)}
     checked: list[CheckedPack] = []
     check = _PackCheck(storage, {**log.sizes, **sizes}, findings, read_data)
-    for name in sorted(log.state.packs):
-        pack = log.state.packs[name]
-        findings.packs += 1
-        result = check.run(pack)
-        if result is not None:
-            checked.append(result)
-        if pack.record.stamp_max > now_ns + FOLLOW_AHEAD_NS_MAX:
-            ahead = (pack.record.stamp_max - now_ns) / 3.6e12
-            findings.warn(
-                "I6", pack.key, f"has stamps {ahead:,.1f} h ahead of this clock: its items are dated wrong"
-            )
+    packs = [log.state.packs[name] for name in sorted(log.state.packs)]
+    with reading_ahead(storage, (span for pack in packs for span in check.spans(pack))):
+        for pack in packs:
+            findings.packs += 1
+            result = check.run(pack)
+            if result is not None:
+                checked.append(result)
+            if pack.record.stamp_max > now_ns + FOLLOW_AHEAD_NS_MAX:
+                hours = (pack.record.stamp_max - now_ns) / 3.6e12
+                problem = f"has stamps {hours:,.1f} h ahead of this clock: its items are dated wrong"
+                findings.warn("I6", pack.key, problem)
     _report_orphans(sizes, log, findings)
     return checked
 
@@ -87,6 +89,25 @@ class _PackCheck:
         self._sizes = sizes
         self._findings = findings
         self._read_data = read_data
+        self._waits = storage.reads_at_once > 1
+        whole = PIECE_BYTES_FAR if read_data else INLINE_BYTES_MAX
+        self._whole_max = whole if self._waits else 0
+        """A pack up to this size is read at once [bytes]."""
+        self._whole: tuple[LivePack, bytes] | None = None
+
+    def spans(self, pack: LivePack) -> Iterator[Span]:
+        """Yield what `run` will read of a pack, if nothing is wrong with it, but for a few headers."""
+        size = pack.record.size
+        if size <= self._whole_max:
+            yield self._span(pack, 0, size)
+            return
+        yield self._span(pack, size - pack.record.footer_size, size)
+        if self._read_data:
+            for start in range(0, size, PIECE_BYTES_FAR):
+                yield self._span(pack, start, min(start + PIECE_BYTES_FAR, size))
+
+    def _span(self, pack: LivePack, start: int, end: int) -> Span:
+        return Span(pack.key, pack.offset + start, pack.offset + end)
 
     def run(self, pack: LivePack) -> CheckedPack | None:
         """Return the pack with what is known of it; None where it has no footer that can be read."""
@@ -111,17 +132,29 @@ class _PackCheck:
         return CheckedPack(pack, _special(index), self._check_frames(pack, index))
 
     def _read(self, pack: LivePack, start: int, end: int) -> bytes:
-        data = self._storage.read_range(pack.key, pack.offset + start, pack.offset + end)
+        if pack.record.size > self._whole_max:
+            return self._fetch(pack, start, end)
+        if self._whole is None or self._whole[0] is not pack:
+            self._whole = pack, self._fetch(pack, 0, pack.record.size)
+        return self._whole[1][start:end]
+
+    def _fetch(self, pack: LivePack, start: int, end: int) -> bytes:
+        data = self._storage.read_range(*self._span(pack, start, end))
         self._findings.bytes_read += len(data)
         return data
 
     def _check_frames(self, pack: LivePack, index: PackIndex) -> frozenset[bytes]:
         # A decompressor of its own: dictionaries that it knows from elsewhere would hide that this pack's is damaged.
-        frames = FramesCheck(index, lambda start, end: self._read(pack, start, end), Decompressor())
+        frames = FramesCheck(
+            index, lambda start, end: self._read(pack, start, end), Decompressor(), is_far=self._waits
+        )
         problem, wrong = "", set[int]()
         try:
             if not self._read_data:
-                wrong = frames.wrong_headers()
+                headers = (self._span(pack, start, end) for start, end in frames.headers())
+                is_whole = pack.record.size <= self._whole_max
+                with reading_ahead(self._storage, () if is_whole else headers):
+                    wrong = frames.wrong_headers()
             else:
                 actual, wrong = frames.hash_and_sample(pack.record.size)
                 if actual != pack.name.digest:
