@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from tests.operations.bucket import buckets
 from tests.servers.bucket import Bucket
 from tests.servers.fixtures import Machine
 from tests.servers.proxy import Proxy
@@ -21,6 +22,7 @@ from tests.servers.s3_requests import DOLLARS, WRITES, Seen
 
 import keepstone
 from keepstone.operations.doctor import examine_place
+from keepstone.storage import locate
 from keepstone.storage.probe import probe
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -128,9 +130,7 @@ def answers(prefix: str, count: int = 10_000) -> dict[str, dict[str, object]]:
 
 @pytest.fixture
 def ledger(proxy: Proxy, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    # What is counted is the whole probe, and nothing that happens by the clock.
-    monkeypatch.setattr("keepstone.storage.probe.probe", probe)
-    monkeypatch.setattr("keepstone.operations.doctor.probe", probe)
+    # Nothing happens by the clock.
     monkeypatch.setattr("keepstone.repository.local_side.PUBLISH_SECONDS", 3_600.0)
     monkeypatch.setattr("keepstone.repository.session.STALE_SECONDS_MAX", 3_600.0)
     return Ledger(proxy)
@@ -143,7 +143,7 @@ def test_each_act_costs_what_the_documentation_says(
     use(url, ledger, machine)
     exchange(url, ledger, machine, tmp_path)
     look_after(url, ledger)
-    assert ledger.counted == {act for act in COSTS if "iB" not in act and "doctor" not in act}
+    assert ledger.counted == {act for act in COSTS if "iB" not in act and "probes" not in act}
     assert not ledger.wrong, "\n".join(ledger.wrong)
 
 
@@ -151,8 +151,7 @@ def use(url: str, ledger: Ledger, machine: Machine) -> None:
     """Save, load, put and read on two machines."""
     with ledger.counts("open, where there is no store"), pytest.raises(keepstone.StoreNotFoundError):
         keepstone.open(url)
-    with ledger.counts("create a store, which probes the bucket"):
-        store = keepstone.open(url, create=True)
+    store = keepstone.open(url, create=True)
     store.save("m", {"a": 1})
     store.close()
     with ledger.counts("open a known store: nothing new"):
@@ -249,13 +248,27 @@ def look_after(url: str, ledger: Ledger) -> None:
             store.recover()
 
 
-@pytest.mark.long
-def test_a_doctor_costs_a_probe(bucket: Bucket, ledger: Ledger) -> None:
-    with keepstone.open(f"{bucket.url}/team", create=True) as store:
-        store.save("m", 1)
-    with ledger.counts("`doctor`, which probes the bucket"):
-        assert examine_place(f"{bucket.url}/team").ok
-    assert not ledger.wrong, "\n".join(ledger.wrong)
+def test_creating_and_a_doctor_cost_a_probe(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In memory: races of a whole probe have one winner there however busy the machine is; a server of tests may lapse.
+    monkeypatch.setattr("keepstone.storage.probe.probe", probe)
+    monkeypatch.setattr("keepstone.operations.doctor.probe", probe)
+    monkeypatch.setattr(locate, "_BUCKETS", (*locate._BUCKETS, "bucket"))
+    place = f"bucket://{tmp_path.name}"
+    acts = {
+        "create a store, which probes the bucket": lambda: keepstone.open(place, create=True).close(),
+        "`doctor`, which probes the bucket": lambda: examine_place(place),
+    }
+    with buckets() as net:
+        for act, work in acts.items():
+            net.take()
+            work()
+            verbs = Counter(verb for verb, _ in net.take())
+            expected = COSTS[act]
+            assert 160 < verbs["PUT"] <= expected.writes, act
+            assert verbs["LIST"] <= expected.lists, act
+            assert verbs["GET"] + verbs["HEAD"] <= expected.reads, act
 
 
 @pytest.mark.parametrize(
