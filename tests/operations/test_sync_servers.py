@@ -18,7 +18,7 @@ from tests.servers.fixtures import Machine, Servers, on_servers
 from tests.servers.proxy import Proxy
 
 import keepstone
-from keepstone import Store
+from keepstone import DivergedError, Store
 
 everywhere = on_servers("moto", "ministack", "rgw")
 elsewhere = on_servers("ministack", "rgw")
@@ -63,6 +63,22 @@ def test_what_is_new_costs_few_requests_and_nothing_new_two(
         here.push(url)
     assert len(seen_) <= 8
     assert not [request for request in seen_ if request.kind == "list"]
+
+
+@everywhere
+def test_a_store_that_took_the_place_of_an_open_one_is_noticed(
+    url: str, proxy: Proxy, bucket: Bucket, here: Store
+) -> None:
+    here.save("m", "one")
+    here.push(url, create=True)
+    with keepstone.open(url) as far:
+        with proxy.counted() as asked:
+            assert here.push(far).is_nothing
+        assert len(asked) == 1
+        for key in bucket.sizes():
+            bucket.client().delete_object(Bucket=bucket.name, Key=key)
+        with pytest.raises(DivergedError, match="no longer holds"):
+            here.push(far)
 
 
 @everywhere

@@ -39,6 +39,7 @@ from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.repository import Repository
 from keepstone.repository.staging import Staging
 from keepstone.storage.base import Storage
+from keepstone.storage.cached import behind_cache
 from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import is_url, locate
@@ -196,7 +197,8 @@ class _Sync:
             return False
         storage = self._place.session.storage if isinstance(self._place, Repository) else self._storage
         assert storage is not None
-        slots = Slots(storage, memory.store_id, sleep=_no_sleep, random=_never)
+        # A store that was put back may have another commit there than the one that was kept of it.
+        slots = Slots(behind_cache(storage), memory.store_id, sleep=_no_sleep, random=_never)
         if mark.other >= 0:
             found = slots.find(mark.other)
             if found is None or found.hash != mark.other_hash:

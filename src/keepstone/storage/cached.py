@@ -207,6 +207,13 @@ def without_cache(storage: Storage) -> Storage:
     return storage.inner if isinstance(storage, CachedStorage) else storage
 
 
+def behind_cache(storage: Storage) -> Storage:
+    """Return what is asked when `storage` must say what is there now; offline, what was there when it was last seen."""
+    while isinstance(storage, CachedStorage) and not storage.offline:
+        storage = storage.inner
+    return storage
+
+
 def _is_kept(key: str) -> bool:
     return key == STORE_KEY or (key.startswith(_IMMUTABLE) and key != CHECKPOINT_LAST_KEY)
 
