@@ -36,6 +36,7 @@ SUBJECTS: Final = (
     "commits",
     "large",
     "bucket_files",
+    "bucket_writers",
 )
 
 
