@@ -180,6 +180,9 @@ class KillSweep:
             if process.is_alive():
                 process.kill()
                 process.join()
+        if not killed:
+            # It came to its end before: nobody else is meant.
+            proxy.rules.clear()
         try:
             if fault is not Fault.HOLD:
                 self._check(here)
