@@ -120,6 +120,22 @@ GOALS: Final = (
     Goal("§11", "8 processes save to one bucket", "bucket_writers.delayed", "value", 10.0, at_least=True),
     Goal("§11", "… the longest wait of all", "bucket_writers.delayed.longest", "value", 5.0),
     Goal("§11", "… lost", "bucket_writers.delayed.lost", "value", 0.0),
+    *(
+        Goal("§12", work, f"bucket_large.{verb}", "times as fast", 0.8, peer, at_least=True)
+        for verb, work, peer in (
+            ("push", "push 1 GB to a bucket", "s3fs put_file"),
+            ("pull", "pull 1 GB into a new local store", "s3fs get_file"),
+        )
+    ),
+    *(
+        Goal("§12", f"{work}: peak memory", f"bucket_large.{verb}_memory", "value", 256.0)
+        for verb, work in (
+            ("push", "push 1 GB"),
+            ("pull", "pull 1 GB"),
+            ("restore", "restore 1 GB by a lock"),
+            ("save", "save 1 GB in a bucket store"),
+        )
+    ),
     Goal("§6", "`fsck --read-data`, one core", "fsck.read_data", "value", 1.0, at_least=True),
     Goal("§7", "`import keepstone`, over bare Python", "startup.import", "value", 60.0),
     Goal("§7", "`keepstone --help`, over bare Python", "startup.help", "value", 150.0),

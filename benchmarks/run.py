@@ -37,6 +37,7 @@ SUBJECTS: Final = (
     "large",
     "bucket_files",
     "bucket_writers",
+    "bucket_large",
 )
 
 

@@ -11,12 +11,17 @@ Subclass `StorageContract` in a test module and override its fixture, to hold an
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keepstone.foundation.errors import InvalidInputError, ObjectExistsError, ObjectNotFoundError
+from keepstone.foundation.errors import (
+    DigestMismatchError,
+    InvalidInputError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
 from keepstone.storage.base import ObjectInfo, Storage
 
 THREADS = 8
@@ -72,6 +77,30 @@ class StorageContract:
         assert storage.read("packs/cd/large") == data
         assert storage.read_range("packs/cd/large", 5 * 2**20 - 3, 5 * 2**20) == data[-3:]
         assert storage.read_range("packs/cd/large", 7, len(data)) == data[7:]
+
+    @pytest.mark.parametrize("count", [0, 1, 5, 41])
+    def test_parts_of_any_size_become_one_object(self, storage: Storage, count: int) -> None:
+        chunks = [bytes([number]) * (1 + number * 37 % 11 * 50_000) for number in range(count)]
+        data = b"".join(chunks)
+
+        storage.write_parts("packs/ab/parts", len(data), lambda: (chunk for chunk in chunks))
+
+        assert storage.read("packs/ab/parts") == data
+        with pytest.raises(ObjectExistsError):
+            storage.write_parts("packs/ab/parts", len(data), lambda: (chunk for chunk in chunks))
+        assert storage.read("packs/ab/parts") == data
+
+    def test_what_the_parts_raise_is_raised_and_nothing_is_there(self, storage: Storage) -> None:
+        def parts() -> Generator[bytes]:
+            yield bytes(9 * 2**20)
+            yield bytes(9 * 2**20)
+            raise DigestMismatchError("another object", expected="a", actual="b")
+
+        with pytest.raises(DigestMismatchError):
+            storage.write_parts("packs/ab/parts", 20 * 2**20, parts)
+
+        assert list(storage.list("")) == []
+        storage.write_new("packs/ab/parts", b"free")
 
     @pytest.mark.parametrize("key", ["packs/ab/ranges", "log/ranges"])
     @pytest.mark.parametrize(

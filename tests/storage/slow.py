@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from keepstone.storage import locate as locating
-from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.base import ObjectInfo, Parts, Storage
 from keepstone.storage.memory import MemoryStorage
 
 _numbers = itertools.count()
@@ -75,6 +75,11 @@ class SlowStorage:
         self._asked("write_new", key)
         self.on_write(key)
         self.inner.write_new(key, data)
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        self._asked("write_parts", key)
+        self.on_write(key)
+        self.inner.write_parts(key, size, parts)
 
     def write_hint(self, key: str, data: bytes) -> None:
         self._asked("write_hint", key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -190,6 +190,44 @@ def test_a_large_object_is_a_request_for_each_part_and_two_more(
     with pytest.raises(ObjectExistsError):
         storage.write_new("packs/ab/large", data)
     assert bucket.uploads() == []
+
+
+@pytest.mark.parametrize(("size", "parts"), [(16 * MIB + 1, 3), (20 * MIB, 3)])
+def test_an_object_that_comes_in_parts_is_a_request_for_each_8_mib_and_two_more(
+    storage: RemoteStorage, proxy: Proxy, bucket: Bucket, size: int, parts: int
+) -> None:
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+
+    def chunks() -> Generator[bytes]:
+        for start in range(0, size, 3 * MIB):
+            yield data[start : start + 3 * MIB]
+
+    with proxy.counted() as requests:
+        storage.write_parts("packs/ab/large", size, chunks)
+
+    assert proxy.counts(requests) == {"multipart-create": 1, "multipart-part": parts, "multipart-complete": 1}
+    assert storage.read("packs/ab/large") == data
+    with pytest.raises(ObjectExistsError):
+        storage.write_parts("packs/ab/large", size, chunks)
+    assert bucket.uploads() == []
+
+
+def test_what_comes_in_parts_and_fails_leaves_none(
+    storage: RemoteStorage, proxy: Proxy, bucket: Bucket
+) -> None:
+    def chunks() -> Generator[bytes]:
+        for _ in range(3):
+            yield b"x" * (8 * MIB)
+
+    proxy.fail(Fault.FORBIDDEN, kind="multipart-part", nth=2)
+    with pytest.raises(StoragePermissionError):
+        storage.write_parts("packs/ab/large", 24 * MIB, chunks)
+    proxy.fail(Fault.ERROR_IN_200, kind="multipart-complete")
+    with pytest.raises(StorageBusyError):
+        storage.write_parts("packs/ab/large", 24 * MIB, chunks)
+
+    assert bucket.uploads() == []
+    assert bucket.sizes() == {}
 
 
 def test_a_part_that_fails_is_sent_again_and_the_others_are_not(storage: RemoteStorage, proxy: Proxy) -> None:

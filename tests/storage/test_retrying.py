@@ -6,7 +6,7 @@ import pytest
 from tests.storage.contract import StorageContract
 
 from keepstone.foundation.errors import ObjectExistsError, StorageBusyError, StorageError
-from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.base import ObjectInfo, Parts, Storage
 from keepstone.storage.keys import check_range
 from keepstone.storage.memory import MemoryStorage
 from keepstone.storage.retrying import SECONDS_MAX, TRIES_MAX, WAIT_SECONDS_MAX, Retrying
@@ -51,6 +51,9 @@ class Flaky(MemoryStorage):
     def write_new(self, key: str, data: bytes) -> None:
         self._try("write_new", lambda: MemoryStorage.write_new(self, key, data))
 
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        self._try("write_parts", lambda: MemoryStorage.write_new(self, key, b"".join(parts())))
+
     def write_hint(self, key: str, data: bytes) -> None:
         self._try("write_hint", lambda: MemoryStorage.write_hint(self, key, data))
 
@@ -90,6 +93,7 @@ VERBS: dict[str, Callable[[Storage], object]] = {
     "read_range": lambda s: s.read_range("log/1", 0, 2),
     "size": lambda s: s.size("log/1"),
     "write_new": lambda s: s.write_new("log/2", b"x"),
+    "write_parts": lambda s: s.write_parts("log/2", 2, lambda: (part for part in (b"x", b"y"))),
     "write_hint": lambda s: s.write_hint("hint", b"x"),
     "delete": lambda s: s.delete("log/1"),
     "list": lambda s: list(s.list("")),
@@ -163,6 +167,15 @@ def test_a_write_that_landed_in_silence_is_a_success() -> None:
     patient(storage).write_new("log/1", b"mine")
 
     assert storage.calls == ["write_new", "write_new", "read"]
+    assert storage.read("log/1") == b"mine"
+
+
+def test_parts_that_landed_in_silence_are_a_success() -> None:
+    storage = Flaky("after")
+
+    patient(storage).write_parts("log/1", 4, lambda: (part for part in (b"mi", b"ne")))
+
+    assert storage.calls == ["write_parts", "write_parts", "read"]
     assert storage.read("log/1") == b"mine"
 
 

@@ -15,6 +15,7 @@ from keepstone.repository.repository import Repository
 if TYPE_CHECKING:
     from keepstone.operations.fsck import FsckReport
     from keepstone.operations.pins import Pin, Pinned
+    from keepstone.operations.progress import Progress
     from keepstone.operations.recover import RecoverReport
     from keepstone.operations.restore import RestoreReport
     from keepstone.operations.stats import StoreStats
@@ -73,11 +74,13 @@ class Upkeep(ABC):
         lock: str | os.PathLike[str] = "keepstone.lock",
         *,
         source: str | os.PathLike[str] | Upkeep | None = None,
+        progress: Progress = False,
     ) -> RestoreReport:
         """Bring exactly what a lock names into this store, in one commit; safe to repeat after it was cut off.
 
         `source` is a copy of the store (a path, a URL, a `Store`) or a bundle; None is the store that the lock names.
         `lock` may be a bundle itself. What is here already is not copied; a name gets its next numbers here.
+        `progress` is True, or told of bytes, as for `push`.
 
         Raises:
             ArtifactNotFoundError: the source does not have one of them; nothing was changed.
@@ -88,7 +91,8 @@ class Upkeep(ABC):
         """
         from keepstone.operations.restore import restore
 
-        return restore(self.repository, lock, source.repository if isinstance(source, Upkeep) else source)
+        place = source.repository if isinstance(source, Upkeep) else source
+        return restore(self.repository, lock, place, progress=progress)
 
     def verify(self, lock: str | os.PathLike[str] = "keepstone.lock") -> VerifyReport:
         """Read every byte of what a lock names and compare it with its digest; changes nothing.

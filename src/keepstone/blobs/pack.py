@@ -10,7 +10,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -46,12 +46,16 @@ from keepstone.storage.base import ReadsRanges
 _TRAILER: Final = struct.Struct("<QI8s")
 TRAILER_BYTES: Final = _TRAILER.size
 _SMALL: Final = DICTIONARY_BLOB_BYTES_MAX
+_CHUNK_BYTES_MIN: Final = 4 * 1024 * 1024
+"""What is hashed and written at once; a pack need not be whole in memory a second time."""
 
 
 class Pack(NamedTuple):
     """A finished pack, ready to be written."""
 
-    data: bytes
+    parts: Sequence[bytes]
+    size: int
+    """Bytes of all parts."""
     digest: Digest
     """BLAKE3 of `data`; half of its name."""
     footer_size: int
@@ -61,6 +65,15 @@ class Pack(NamedTuple):
     collections: tuple[str, ...]
     stamp_max: int
     """0 when there are no entries."""
+
+    @property
+    def data(self) -> bytes:
+        """The whole pack; for small ones."""
+        return b"".join(self.parts)
+
+    def chunks(self) -> Generator[bytes]:
+        """Yield the pack's bytes in chunks of some MiB."""
+        yield from _chunks(self.parts)
 
 
 class PackBuilder:
@@ -240,10 +253,14 @@ class PackBuilder:
         frame = encode_frame(Kind.FOOTER, encode(footer))
         size_field = struct.pack("<Q", len(frame))
         trailer = _TRAILER.pack(len(frame), zlib.crc32(size_field), PACK_TRAILER_MAGIC)
-        data = b"".join([*self._parts, frame, trailer])
+        parts = [*self._parts, frame, trailer]
+        hasher = blake3(max_threads=hash_threads())
+        for chunk in _chunks(parts):
+            hasher.update(chunk)
         return Pack(
-            data=data,
-            digest=Digest(blake3(data, max_threads=hash_threads()).digest()),
+            parts=parts,
+            size=self.size + len(frame) + len(trailer),
+            digest=Digest(hasher.digest()),
             footer_size=len(frame) + TRAILER_BYTES,
             origin=self.origin,
             entries=sum(map(len, self._entries.values())),
@@ -266,6 +283,19 @@ class PackBuilder:
             words.byteswap()
         raw = words.tobytes() + b"".join(bytes(column) for column in self._columns[2:])
         return zstandard.ZstdCompressor(level=6).compress(raw)
+
+
+def _chunks(parts: Sequence[bytes]) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= _CHUNK_BYTES_MIN:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _no_dictionary(identity: bytes) -> bytes:

@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.store = arguments.to
     _check_before_making(arguments, console)
     with open_to_keep(arguments, console) as store:
-        report = store.restore(arguments.lock, source=arguments.source)
+        with console.progress(0, "bytes") as progress:
+            report = store.restore(arguments.lock, source=arguments.source, progress=progress)
         where = store.location
     if arguments.json:
         console.json({"names": [name._asdict() for name in report.names], "commit": report.commit})

@@ -106,6 +106,12 @@ class _Packs:
     def has_whole(self, digest: Digest) -> bool:
         return False
 
+    def holds(self, digest: Digest) -> bool:
+        return False
+
+    def held(self, digest: Digest) -> bytes | None:
+        return None
+
     def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
         digest = digest or Digest.of(raw)
         if digest not in self._known:
@@ -130,8 +136,9 @@ class _Packs:
             return
         pack = self._builder.finish()
         self._builder = PackBuilder(Origin.COPY)
-        self._write(pack.data)
-        self.written.append(BundledPack(bytes(pack.digest), len(pack.data), pack.footer_size))
+        for chunk in pack.chunks():
+            self._write(chunk)
+        self.written.append(BundledPack(bytes(pack.digest), pack.size, pack.footer_size))
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from keepstone.repository.entries import pack_place
 from keepstone.repository.leaves import Leaf, LeafRow, decode_leaf
 from keepstone.repository.session import Session
 from keepstone.storage.base import ReadsRanges
+from keepstone.storage.cached import passing_through
 
 UNREADABLE: Final = (CorruptionError, BlobNotFoundError, UnsupportedFormatError)
 
@@ -150,21 +151,28 @@ class PackBlobs:
         return [] if pack in self._unreadable else self._blobs.footer_spans(pack)
 
     @contextmanager
-    def reading(self, wanted: Iterable[Content]) -> Generator[Iterator[Content]]:
-        """Give `wanted` again, in order; what `stored` takes of each is read ahead, where that saves waiting."""
+    def reading(
+        self, wanted: Iterable[Content], is_held: Callable[[Digest], bool] = lambda _: False
+    ) -> Generator[Iterator[Content]]:
+        """Give `wanted` again, in order; what `stored` takes of each is read ahead, where that saves waiting.
+
+        Pieces that are held elsewhere are not.
+        """
         with (
             # The recipes first, since they say what else there is to read.
             self._blobs.each(wanted, lambda content: self._blobs.recipe_spans(content.place)) as known,
-            self._blobs.each(known, self._stored_spans) as read,
+            self._blobs.each(known, lambda content: self._stored_spans(content, is_held)) as read,
         ):
             yield read
 
-    def _stored_spans(self, content: Content) -> Iterator[Span]:
+    def _stored_spans(self, content: Content, is_held: Callable[[Digest], bool]) -> Iterator[Span]:
         pieces = self.pieces(content)
         yield from self._blobs.spans(content.place)
         if pieces:
             places = self.locate(piece.digest for piece in pieces)
             for piece in pieces:
+                if is_held(piece.digest):
+                    continue
                 yield from self._blobs.spans(places[piece.digest])
             yield from self._blobs.spans(content.place)
 
@@ -197,8 +205,12 @@ class PackBlobs:
         """Return the pieces of a large blob; none where it is a plain one."""
         return self._blobs.read_pieces(content.place, content.digest) if is_recipe(content.place) else []
 
-    def stored(self, content: Content) -> Iterator[Stored]:
+    def stored(
+        self, content: Content, held: Callable[[Digest], bytes | None] = lambda _: None
+    ) -> Iterator[Stored]:
         """Yield what is stored of one blob: the pieces, then what lists them; or the blob alone.
+
+        Pieces that `held` returns are not read here.
 
         Raises:
             CorruptionError: something is damaged, or the pieces are right and their sum is not.
@@ -212,7 +224,9 @@ class PackBlobs:
         for piece in pieces:
             if is_recipe(places[piece.digest]):
                 raise MalformedError(f"piece {piece.digest} of {content.digest} is no plain blob")
-            raw = self.read(piece.digest, places[piece.digest])
+            raw = held(piece.digest)
+            if raw is None:
+                raw = self.read(piece.digest, places[piece.digest])
             check_size(piece, raw, content.digest)
             hasher.update(raw)
             yield Stored(piece.digest, Kind.BLOB, raw)
@@ -246,7 +260,8 @@ def blobs_of(session: Session) -> PackBlobs:
         return [pack_place(pack) for pack in live]
 
     where = f"the store at {session.storage.location}"
-    return PackBlobs(session.storage, packs(), where, again, reads_at_once=session.storage.reads_at_once)
+    storage = passing_through(session.storage)
+    return PackBlobs(storage, packs(), where, again, reads_at_once=storage.reads_at_once)
 
 
 def manifest_of(line: LockedName, raw: bytes) -> Manifest:

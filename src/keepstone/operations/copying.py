@@ -16,6 +16,7 @@ from keepstone.foundation.format import Kind, Origin
 from keepstone.operations.closure import Content, PackBlobs, contents, naming
 from keepstone.operations.lock import LockedName
 from keepstone.operations.orphans import has_its_bytes, orphans
+from keepstone.operations.progress import ProgressCallback
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Staging
 
@@ -30,6 +31,14 @@ class Receiver(Protocol):
         """Whether that content is there already, whole."""
         ...
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether that plain blob is there already, to be read by `held`."""
+        ...
+
+    def held(self, digest: Digest) -> bytes | None:
+        """Return a plain blob that is there already, verified; None where it is not, or not sound."""
+        ...
+
     def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
         """Take one blob."""
         ...
@@ -39,13 +48,18 @@ class Receiver(Protocol):
         ...
 
 
-def copy_closures(blobs: PackBlobs, lines: Iterable[LockedName], receiver: Receiver) -> None:
-    """Hand all that reading `lines` needs to `receiver`, each blob once.
+def copy_closures(
+    blobs: PackBlobs,
+    lines: Iterable[LockedName],
+    receiver: Receiver,
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Hand all that reading `lines` needs to `receiver`, each blob once; `progress` is told of raw bytes.
 
     Raises:
         BlobNotFoundError, CorruptionError: something is missing or damaged; the message names the version.
     """
-    copier = _Copier(blobs, receiver)
+    copier = _Copier(blobs, receiver, progress)
     for line in lines:
         with naming(line.selector):
             copier.copy(line)
@@ -53,7 +67,9 @@ def copy_closures(blobs: PackBlobs, lines: Iterable[LockedName], receiver: Recei
 
 
 class _Copier:
-    def __init__(self, blobs: PackBlobs, receiver: Receiver) -> None:
+    def __init__(self, blobs: PackBlobs, receiver: Receiver, progress: ProgressCallback | None) -> None:
+        self._progress = progress
+        self._copied_bytes = 0
         self._blobs = blobs
         self._receiver = receiver
         self._done: set[bytes] = set()
@@ -61,16 +77,22 @@ class _Copier:
         self._small_bytes = 0
 
     def copy(self, line: LockedName) -> None:
-        with closing(self._wanted(line)) as wanted, self._blobs.reading(wanted) as read:
+        with closing(self._wanted(line)) as wanted, self._blobs.reading(wanted, self._receiver.holds) as read:
             for content in read:
-                for stored in self._blobs.stored(content):
+                for stored in self._blobs.stored(content, self._receiver.held):
                     if stored.kind == Kind.BLOB and len(stored.raw) <= DICTIONARY_BLOB_BYTES_MAX:
                         self._small.append((stored.digest, stored.raw))
                         self._small_bytes += len(stored.raw)
                     else:
                         self._receiver.add(stored.raw, stored.digest, stored.kind)
+                    self._advance(len(stored.raw) if stored.kind == Kind.BLOB else 0)
                 if self._small_bytes >= _TOGETHER_BYTES:
                     self.flush()
+
+    def _advance(self, size: int) -> None:
+        self._copied_bytes += size
+        if self._progress is not None:
+            self._progress.absolute_update(self._copied_bytes)
 
     def _wanted(self, line: LockedName) -> Generator[Content]:
         """Yield what is neither copied yet, or about to be, nor there already."""

@@ -26,6 +26,7 @@ from keepstone.operations.bundle import Bundle, is_bundle
 from keepstone.operations.closure import PackBlobs, blobs_of, items, naming
 from keepstone.operations.copying import copy_closures, take_over_leftovers
 from keepstone.operations.lock import Lock, LockedName, how_many, read_lock
+from keepstone.operations.progress import Progress, ProgressCallback, progress_of
 from keepstone.repository.leaves import LeafRow
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, NameRef, check_kind, read_name_ref, version_key
@@ -63,6 +64,8 @@ def restore(
     repository: Repository,
     lock: str | os.PathLike[str],
     source: str | os.PathLike[str] | Repository | None = None,
+    *,
+    progress: Progress = False,
 ) -> RestoreReport:
     """Bring what a lock names into the store. See `Store.restore`."""
     session = repository.session
@@ -71,7 +74,7 @@ def restore(
     session.refresh()
     _draft(session, None, session.log.state, wanted.names, [])
     with open_source(wanted, path_text(lock), place, session.calls) as opened:
-        return _restore(repository, wanted.names, opened)
+        return _restore(repository, wanted.names, opened, progress_of(progress, "bytes"))
 
 
 def check_restorable(lock: str | os.PathLike[str], source: str | os.PathLike[str] | None = None) -> None:
@@ -151,13 +154,18 @@ def named_store(lock: Lock, lock_path: str) -> str:
     )
 
 
-def _restore(repository: Repository, names: Sequence[LockedName], source: OpenSource) -> RestoreReport:
+def _restore(
+    repository: Repository,
+    names: Sequence[LockedName],
+    source: OpenSource,
+    progress: ProgressCallback | None,
+) -> RestoreReport:
     session = repository.session
     restored: list[Restored] = []
 
     def stage(staging: Staging) -> frozenset[str]:
         take_over_leftovers(session, staging, source.blobs, names)
-        copy_closures(source.blobs, names, staging)
+        copy_closures(source.blobs, names, staging, progress)
         fresh = _fresh_collections(session, names)
         for line in fresh:
             with naming(line.selector):

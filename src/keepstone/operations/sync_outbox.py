@@ -1,7 +1,8 @@
 """What goes over is written to the target: whole packs as they are, frames of others in new packs, as they are stored.
 
 Layer: operations. Until the commit nothing refers to any of it. The same content makes packs of the same names, so a
-sync that was cut off writes only what is missing. Memory holds one pack being made, and one on its way.
+sync that was cut off writes only what is missing. Two packs are on their way at once: one that is copied whole goes
+through in parts, and is never in memory as a whole; of the others one more is being made.
 """
 
 from __future__ import annotations
@@ -39,10 +40,13 @@ from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Staging, put_pack, record_of
+from keepstone.storage.base import Parts
 
 NEW_PACK_BYTES: Final = 32 * 1024 * 1024
 """A pack under way is finished at this size."""
 NEW_PACK_ENTRIES_MAX: Final = 100_000
+PACKS_AT_ONCE: Final = 2
+"""While one begins or ends, which is waiting, another one is on its way."""
 _DICTIONARIES_MAX: Final = 250
 _RIDE_BYTES_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
 """So little goes in the commit itself."""
@@ -67,8 +71,9 @@ class Outbox:
         self._resumes = resumes
         self._progress = progress
         self._reader = FrameReader(source)
-        self._pool = ThreadPoolExecutor(1) if target.storage.reads_at_once > 1 else None
-        self._under_way: deque[Future[None]] = deque()
+        waits = source.storage.reads_at_once > 1 or target.storage.reads_at_once > 1
+        self._pool = ThreadPoolExecutor(PACKS_AT_ONCE) if waits else None
+        self._under_way: deque[tuple[Future[None], int]] = deque()
         self._results = PackBuilder(Origin.REPACK)
         self._entries = 0
         self._content = PackBuilder(Origin.COPY)
@@ -92,14 +97,17 @@ class Outbox:
         Raises:
             CorruptionError: it is damaged; the message names an item or version in it.
         """
+        record = msgspec.structs.replace(pack.record, name=PackName(self._base, pack.name.digest))
+        self._write(record, lambda: self._copy(pack, record), pack.record.size)
+
+    def _copy(self, pack: LivePack, record: PackRecord) -> None:
+        # In a thread of its own, perhaps: so is the reader.
+        reader = FrameReader(self._source)
         try:
-            data = self._reader.pack(pack)
+            self._put(record, lambda: reader.pack_parts(pack))
         except UNREADABLE as error:
             with naming(self._damaged_in(pack)):
                 raise error
-        name = PackName(self._base, pack.name.digest)
-        self._write(msgspec.structs.replace(pack.record, name=name), data)
-        self._advance(len(data))
 
     def add_rows(self, rows: Sequence[PackRows]) -> None:
         """Copy the wanted entries of one pack, with the values that travel with them."""
@@ -185,7 +193,8 @@ class Outbox:
 
     def _finish(self, builder: PackBuilder) -> None:
         pack = builder.finish()
-        self._write(record_of(pack, self._base), pack.data)
+        record = record_of(pack, self._base)
+        self._write(record, lambda: self._put(record, pack.chunks), 0)
 
     def finish(self) -> None:
         """Write the rest, but for what is so little that the commit can carry it; return when all of it is written."""
@@ -196,7 +205,7 @@ class Outbox:
         for builder in rest:
             self._finish(builder)
         while self._under_way:
-            self._under_way.popleft().result()
+            self._wait()
 
     def hand_over(self, staging: Staging) -> None:
         """Let the commit that `staging` drafts add all that was written."""
@@ -207,20 +216,27 @@ class Outbox:
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    def _write(self, record: PackRecord, data: bytes) -> None:
+    def _write(self, record: PackRecord, work: Callable[[], None], size: int) -> None:
+        """Have `work` write a pack; when it has, `size` bytes more are done."""
         self.records.append(record)
         if self._pool is None:
-            self._put(record, data)
+            work()
+            self._advance(size)
             return
-        while self._under_way:
-            self._under_way.popleft().result()
-        self._under_way.append(self._pool.submit(self._put, record, data))
+        if len(self._under_way) >= PACKS_AT_ONCE:
+            self._wait()
+        self._under_way.append((self._pool.submit(work), size))
 
-    def _put(self, record: PackRecord, data: bytes) -> None:
-        storage, key = self._target.storage, record.name.key
-        if self._resumes and _is_there(storage.size, key, len(data)):
+    def _wait(self) -> None:
+        future, size = self._under_way.popleft()
+        future.result()
+        self._advance(size)
+
+    def _put(self, record: PackRecord, parts: Parts) -> None:
+        storage = self._target.storage
+        if self._resumes and _is_there(storage.size, record.name.key, record.size):
             return
-        put_pack(storage, record, data)
+        put_pack(storage, record, parts)
 
     def _advance(self, size: int) -> None:
         self._done += size
@@ -233,15 +249,16 @@ class Outbox:
         """Return what a damaged pack costs: the first item or version whose value cannot be read."""
         place = pack_place(pack)
         blobs = self._source.blobs
+        reader = FrameReader(self._source)
         try:
             index = blobs.index(place)
             places = [
                 (index.digest(position), blobs.place(place, position)) for position in range(index.blob_count)
             ]
-            for _ in self._reader.read(places):
+            for _ in reader.read(places):
                 pass
         except KeepstoneError:
-            damaged = self._reader.at
+            damaged = reader.at
             for collection in pack.record.collections:
                 for entry, _ in index_entries(self._source, pack, collection):
                     if entry.digest is not None and entry.digest == damaged:

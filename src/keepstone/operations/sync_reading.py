@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final, NamedTuple, TypeVar
 
 from blake3 import blake3
@@ -31,12 +31,16 @@ from keepstone.history.commit import Commit
 from keepstone.history.state import LivePack
 from keepstone.repository.entries import pack_place
 from keepstone.repository.session import Session
+from keepstone.storage.cached import passing_through
 
 RUN_BYTES_MAX: Final = 4 * 1024 * 1024
 GAP_BYTES_MAX: Final = 64 * 1024
 """Bytes between two wanted frames that are read through: a request costs more."""
 AHEAD_MAX: Final = 8
 """Runs that are read before they are asked for; with `RUN_BYTES_MAX` it bounds memory."""
+PART_BYTES: Final = 8 * 1024 * 1024
+PARTS_AHEAD_MAX: Final = 4
+"""Of a pack that is copied whole: so much is read at once, and so many before the first is done with."""
 DICTIONARIES_MAX: Final = 64
 SMALL_PACK_BYTES: Final = 1024 * 1024
 """Where a read means waiting, a pack of this size is read once, whole."""
@@ -97,7 +101,7 @@ class FrameReader:
     """Reads frames of one store's packs. For one thread; it keeps some itself."""
 
     def __init__(self, session: Session) -> None:
-        self._storage = session.storage
+        self._storage = passing_through(session.storage)
         self._blobs = session.blobs
         self._decompressor = Decompressor()
         self._dictionaries: dict[tuple[str, int, bytes], bytes] = {}
@@ -113,7 +117,7 @@ class FrameReader:
             CorruptionError: one is damaged.
             BlobNotFoundError: its pack is gone.
         """
-        for run, data in self._read_runs(self._noting(wanted)):
+        for run, data in self._read_runs(self._noting(wanted), AHEAD_MAX):
             for digest, place in run.wanted:
                 self.at = digest
                 start = place.offset - run.start
@@ -126,17 +130,17 @@ class FrameReader:
             self.at = run.wanted[0][0]
             yield run
 
-    def _read_runs(self, runs: Iterator[_Run]) -> Iterator[tuple[_Run, bytes]]:
+    def _read_runs(self, runs: Iterator[_Run], ahead_max: int) -> Generator[tuple[_Run, bytes]]:
         if self._storage.reads_at_once <= 1:
             for run in runs:
                 yield run, self._read_run(run)
             return
-        with ThreadPoolExecutor(AHEAD_MAX) as pool:
+        with ThreadPoolExecutor(ahead_max) as pool:
             ahead: deque[tuple[_Run, Future[bytes]]] = deque()
             try:
                 for run in runs:
                     ahead.append((run, pool.submit(self._read_run, run)))
-                    if len(ahead) >= AHEAD_MAX:
+                    if len(ahead) >= ahead_max:
                         oldest, future = ahead.popleft()
                         yield oldest, future.result()
                 while ahead:
@@ -230,29 +234,28 @@ class FrameReader:
                 )
             yield raw
 
-    def pack(self, pack: LivePack) -> bytes:
-        """Return the bytes of a whole pack, compared with its name.
+    def pack_parts(self, pack: LivePack) -> Generator[bytes]:
+        """Yield the bytes of a whole pack, part by part; the last one once all are compared with its name.
 
         Raises:
-            DigestMismatchError: it is damaged.
+            DigestMismatchError: it is damaged; raised instead of the last part.
         """
         place = pack_place(pack)
-        if self._storage.reads_at_once <= 1:
-            # At once: pieces and their sum would be twice the memory.
-            data = self._read_range(place, 0, place.size)
-        else:
-            starts = range(0, place.size, RUN_BYTES_MAX)
-            runs = (_Run(place, start, min(start + RUN_BYTES_MAX, place.size), []) for start in starts)
-            data = b"".join(part for _, part in self._read_runs(runs))
-        actual = blake3(data, max_threads=hash_threads()).digest()
-        if actual != pack.name.digest:
-            raise DigestMismatchError(
-                f"pack {place.key} reads as {Digest(actual)}",
-                expected=str(Digest(pack.name.digest)),
-                actual=str(Digest(actual)),
-                hint="run `keepstone fsck --read-data` on that store",
-            )
-        return data
+        hasher = blake3(max_threads=hash_threads())
+        starts = range(0, place.size, PART_BYTES)
+        runs = (_Run(place, start, min(start + PART_BYTES, place.size), []) for start in starts)
+        with closing(self._read_runs(runs, PARTS_AHEAD_MAX)) as read:
+            for run, data in read:
+                hasher.update(data)
+                if run.end == place.size and hasher.digest() != pack.name.digest:
+                    actual = Digest(hasher.digest())
+                    raise DigestMismatchError(
+                        f"pack {place.key} reads as {actual}",
+                        expected=str(Digest(pack.name.digest)),
+                        actual=str(actual),
+                        hint="run `keepstone fsck --read-data` on that store",
+                    )
+                yield data
 
 
 def _runs(wanted: Iterable[tuple[Digest, Place]]) -> Iterator[_Run]:

@@ -20,21 +20,26 @@ from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
+    CorruptionError,
     ObjectExistsError,
     ObjectNotFoundError,
     StorageError,
+    UnsupportedFormatError,
 )
 from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTES_TARGET, Kind, Origin
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
 from keepstone.repository.session import Session
-from keepstone.storage.base import Storage
+from keepstone.storage.base import Parts, Storage
 
 _PUTS_MAX: Final = 3
 """How often a pack is put that is said to exist and is not there."""
 _INLINE_BLOBS_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
 """Leaves room for the footer and the entries of a commit's own pack [bytes]."""
+
+SINGLE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""A larger pack is written in parts, and never whole in memory a second time."""
 
 
 class Restage(Exception):
@@ -109,6 +114,23 @@ class Staging:
         self._needs.update(name for name in names if name is not None)
         return True
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether this blob is here already, written or published, and no large one."""
+        if digest in self._written_digests:
+            return True
+        place = self._session.entries.find_blob(digest)
+        return place is not None and not is_recipe(place)
+
+    def held(self, digest: Digest) -> bytes | None:
+        """Return a blob that is here already, verified; None where it is not, or is large, or cannot be read."""
+        if not self.holds(digest):
+            return None
+        try:
+            found = self._read_or_pieces(digest)
+        except (BlobNotFoundError, CorruptionError, UnsupportedFormatError):
+            return None
+        return found if isinstance(found, bytes) else None
+
     def take_over(self, record: PackRecord, digests: Iterable[bytes]) -> None:
         """Use a pack that an earlier attempt wrote and could not commit; its bytes were compared with its name."""
         self._written.append(record)
@@ -143,8 +165,7 @@ class Staging:
 
     def _write(self) -> None:
         """Write what was collected as a pack of its own."""
-        pack = self._builder.finish()
-        self._written.append(write_pack(self._session, pack, self._base))
+        self._written.append(write_pack(self._session, self._builder.finish(), self._base))
         self._builder = PackBuilder(self._origin)
 
     @property
@@ -178,7 +199,8 @@ class Staging:
         # The floor has passed its name, which can never be added any more: the same bytes under a new one.
         renamed = msgspec.structs.replace(record, name=PackName(self._base, record.name.digest))
         try:
-            put_pack(self._session.storage, renamed, self._session.storage.read(record.name.key))
+            data = self._session.storage.read(record.name.key)
+            put_pack(self._session.storage, renamed, lambda: (part for part in (data,)))
         except ObjectNotFoundError as error:
             raise _gone(f"pack {record.name}") from error
         return renamed
@@ -259,7 +281,7 @@ def record_of(pack: Pack, base: int) -> PackRecord:
     """Return what a commit says about `pack`."""
     return PackRecord(
         name=PackName(base, bytes(pack.digest)),
-        size=len(pack.data),
+        size=pack.size,
         footer_size=pack.footer_size,
         entries=pack.entries,
         collections=pack.collections,
@@ -295,24 +317,27 @@ def packs_holding(session: Session, digests: Iterable[Digest]) -> set[PackName]:
 def write_pack(session: Session, pack: Pack, base: int) -> PackRecord:
     """Write a pack as an object of its own; one that is there already has the same bytes."""
     record = record_of(pack, base)
-    put_pack(session.storage, record, pack.data)
+    put_pack(session.storage, record, pack.chunks)
     return record
 
 
-def put_pack(storage: Storage, record: PackRecord, data: bytes) -> None:
+def put_pack(storage: Storage, record: PackRecord, parts: Parts) -> None:
     """Write a pack's bytes under its name, where they do not lie already.
 
     Raises:
         StorageError: that failed; it never says `landed`.
     """
-    key = record.name.key
+    key, size = record.name.key, record.size
     try:
         for _ in range(_PUTS_MAX):
             try:
-                storage.write_new(key, data)
+                if size <= SINGLE_BYTES_MAX:
+                    storage.write_new(key, b"".join(parts()))
+                else:
+                    storage.write_parts(key, size, parts)
             except ObjectExistsError:
                 try:
-                    if storage.size(key) != len(data):
+                    if storage.size(key) != size:
                         raise
                 except ObjectNotFoundError:
                     # It was removed in between, or the medium was wrong.

@@ -7,13 +7,17 @@ Every medium that passes `tests/storage/contract.py` can hold a store.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final, NamedTuple, Protocol
 
 from keepstone.foundation.errors import InvalidInputError
 
 _SEGMENT: Final = r"(?!\.{1,2}(?:/|$))(?!\.tmp-)[A-Za-z0-9._-]{1,255}"
 _KEY: Final = re.compile(f"{_SEGMENT}(?:/{_SEGMENT}){{0,7}}")
+
+
+Parts = Callable[[], Generator[bytes]]
+"""Makes an object's bytes from the first on, once for each try; none of the parts is large."""
 
 
 class ObjectInfo(NamedTuple):
@@ -72,6 +76,13 @@ class Storage(Protocol):
         Raises:
             ObjectExistsError: the key is taken; nothing was changed.
             StorageError: with `landed=True` the object exists all the same (rule 6).
+        """
+        ...
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object of `size` bytes as `write_new`, without ever holding all of it.
+
+        What `parts` raises is raised here, and nothing was created.
         """
         ...
 

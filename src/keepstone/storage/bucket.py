@@ -6,7 +6,7 @@ own; behind this port there is none of that. Keys are whole names in the bucket.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from keepstone.storage.base import ObjectInfo
 from keepstone.storage.trouble import Trouble
@@ -19,6 +19,9 @@ SINGLE_BYTES_MAX: Final = 16 << 20
 """Above it an object is written in parts."""
 PART_BYTES: Final = 8 << 20
 PARTS_AT_ONCE: Final = 4
+"""Of all objects together."""
+PARTS_AHEAD_MAX: Final = 3
+"""Of one object that comes in parts; two such objects keep the line busy while one of them begins or ends."""
 BEYOND_ANY_OBJECT: Final = 1 << 53
 """A server need not understand a range that no object can have, and may answer with all there is."""
 
@@ -73,6 +76,27 @@ class Bucket(Protocol):
 
     def trouble(self, error: Exception) -> Trouble:
         """Tell what an exception of the methods above means."""
+        ...
+
+
+@runtime_checkable
+class TakesParts(Protocol):
+    """A bucket to which an object can be sent part by part; there is nothing to see before the end."""
+
+    async def begin_parts(self, key: str) -> str:
+        """Begin, and return what the other methods call this upload."""
+        ...
+
+    async def send_part(self, key: str, upload: str, number: int, data: bytes) -> str:
+        """Send one part, numbered from 1; return what `end_parts` wants to know of it."""
+        ...
+
+    async def end_parts(self, key: str, upload: str, sent: list[str]) -> None:
+        """Create the object, of all parts in order, if there is none."""
+        ...
+
+    async def drop_parts(self, key: str, upload: str) -> None:
+        """Forget the upload."""
         ...
 
 

@@ -19,7 +19,7 @@ from keepstone.foundation.format import (
     PACK_PREFIX,
     STORE_KEY,
 )
-from keepstone.storage.base import ObjectInfo, Storage, check_key
+from keepstone.storage.base import ObjectInfo, Parts, Storage, check_key
 from keepstone.storage.keys import check_prefix, check_range
 from keepstone.storage.read_cache import ReadCache
 from keepstone.storage.wrapper import StorageWrapper
@@ -36,7 +36,13 @@ class CachedStorage(StorageWrapper):
     """
 
     def __init__(
-        self, storage: Storage, cache: ReadCache, *, offline: bool = False, trusted_tip: int = -1
+        self,
+        storage: Storage,
+        cache: ReadCache,
+        *,
+        offline: bool = False,
+        trusted_tip: int = -1,
+        keeps_large: bool = True,
     ) -> None:
         super().__init__(storage)
         self._trusted_tip = trusted_tip
@@ -44,6 +50,7 @@ class CachedStorage(StorageWrapper):
         """Numbers of the later commits that the storage had when it was asked."""
         self.cache = cache
         self.offline = offline
+        self._keeps_large = keeps_large
         self._tip_noted = -1
         self._last_noted: bytes | None = None
 
@@ -145,7 +152,8 @@ class CachedStorage(StorageWrapper):
             # What is kept under this number may be another's.
             self.cache.forget(key)
             self._met.add(number)
-        self.cache.put(key, start, data, ends=ends)
+        if self._keeps_large or len(data) <= WRITTEN_BYTES_MAX:
+            self.cache.put(key, start, data, ends=ends)
         if number > self._tip_noted:
             self._tip_noted = number
             self.cache.last_seen.note_tip(number)
@@ -163,6 +171,14 @@ class CachedStorage(StorageWrapper):
             hint="connect, or read it once while connected; what was read lately is kept",
         )
 
+    def without_keeping_large(self) -> CachedStorage:
+        """Return the same storage; larger ranges than those that are kept of what is written are not kept."""
+        twin = CachedStorage(
+            self.inner, self.cache, offline=self.offline, trusted_tip=self._trusted_tip, keeps_large=False
+        )
+        twin._met = self._met
+        return twin
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def write_new(self, key: str, data: bytes) -> None:
@@ -171,6 +187,11 @@ class CachedStorage(StorageWrapper):
         self.inner.write_new(key, data)
         if _is_kept(key) and len(data) <= WRITTEN_BYTES_MAX:
             self._keep(key, 0, data, ends=True)
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object from its parts only if the key is free; nothing of it is kept."""
+        self._require_connection("write", check_key(key))
+        self.inner.write_parts(key, size, parts)
 
     def write_hint(self, key: str, data: bytes) -> None:
         """Create or replace an object that may be lost at any time."""
@@ -200,6 +221,11 @@ class CachedStorage(StorageWrapper):
                 path=f"{self.location}/{key}",
                 hint="connect, and open it without offline=True",
             )
+
+
+def passing_through(storage: Storage) -> Storage:
+    """Return the same storage for copying much: what is kept is used, and large ranges that are read are not kept."""
+    return storage.without_keeping_large() if isinstance(storage, CachedStorage) else storage
 
 
 def without_cache(storage: Storage) -> Storage:

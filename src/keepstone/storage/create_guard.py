@@ -18,7 +18,7 @@ from keepstone.foundation.errors import (
 )
 from keepstone.foundation.format import PACK_PREFIX
 from keepstone.storage import platform
-from keepstone.storage.base import Storage
+from keepstone.storage.base import Parts, Storage
 from keepstone.storage.wrapper import StorageWrapper
 
 _READ_BYTES_MAX: Final = 1024 * 1024
@@ -63,6 +63,19 @@ class CreateGuard(StorageWrapper):
         with self._lock:
             if not self._is_checked:
                 self._offer_again(key, data)
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create a large object from its parts; it is not offered twice.
+
+        Raises:
+            UnsafeStorageError: as `write_new`.
+        """
+        if self.single_writer:
+            self._write_alone(key, b"".join(parts()))
+            return
+        if self._unsafe:
+            raise self._refusal(landed=False)
+        self.inner.write_parts(key, size, parts)
 
     def _offer_again(self, key: str, data: bytes) -> None:
         try:

@@ -111,7 +111,20 @@ def run(loop: RequestLoop, work: Coroutine[Any, Any, _T], *, seconds_max: float)
     Raises:
         TimeoutError: it took longer than `seconds_max`.
     """
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    return wait_for(submit(loop, work), seconds_max=seconds_max)
+
+
+def submit(loop: RequestLoop, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+    """Let `work` begin; `wait_for` waits for it."""
+    return asyncio.run_coroutine_threadsafe(work, loop)
+
+
+def wait_for(future: Future[_T], *, seconds_max: float) -> _T:
+    """Wait for what was submitted; whatever ends the waiting early cancels it.
+
+    Raises:
+        TimeoutError: it took longer than `seconds_max`.
+    """
     try:
         return future.result(seconds_max)
     except BaseException:

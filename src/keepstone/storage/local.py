@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Final
 
 from keepstone.foundation.errors import (
@@ -23,7 +24,7 @@ from keepstone.foundation.errors import (
 )
 from keepstone.foundation.format import PACK_PREFIX
 from keepstone.storage import platform
-from keepstone.storage.base import ObjectInfo, check_key
+from keepstone.storage.base import ObjectInfo, Parts, check_key
 from keepstone.storage.calls import Calls, close_quietly, read_all, translated, uninterrupted, write_all
 from keepstone.storage.descriptors import Descriptors, OpenFile
 from keepstone.storage.draft import TEMPORARY_PREFIX, BestDrafts, Draft, Drafts, NamedDrafts
@@ -176,13 +177,21 @@ class LocalStorage:
             StorageError: with `landed=True` the object exists, but its name may not survive a power loss.
                 Otherwise it does not, as far as the medium still answers (read the key back to be sure).
         """
+        self._write_new(key, len(data), (data,))
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object from its parts, as `write_new`; what `parts` raises leaves nothing behind."""
+        with closing(parts()) as chunks:
+            self._write_new(key, size, chunks)
+
+    def _write_new(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
         self._require_writable("write", check_key(key))
         parent, _, name = key.rpartition("/")
         landed = False
         try:
             folder = self.folders.open(parent, create=True)
             try:
-                landed = self._create(folder, name, data)
+                landed = self._create(folder, name, chunks)
                 # Also where it existed: what is built on it must not survive a power loss without it.
                 self.folders.sync(folder)
             finally:
@@ -190,11 +199,11 @@ class LocalStorage:
         except KeepstoneError:
             raise
         except OSError as error:
-            raise translated(error, "write", self._path(key), needed=len(data), landed=landed) from error
+            raise translated(error, "write", self._path(key), needed=size, landed=landed) from error
         if not landed:
             raise ObjectExistsError(f"{self._path(key)} exists already", key=key)
 
-    def _create(self, folder: int, name: str, data: bytes) -> bool:
+    def _create(self, folder: int, name: str, chunks: Iterable[bytes]) -> bool:
         try:
             # Spares the loser of a race for a log slot its fsync; only `publish` decides.
             uninterrupted(self.calls.lstat, name, dir_fd=folder)
@@ -203,7 +212,8 @@ class LocalStorage:
             pass
         draft = self.drafts.begin(folder)
         try:
-            write_all(self.calls, draft.fd, data)
+            for chunk in chunks:
+                write_all(self.calls, draft.fd, chunk)
             # After a failed fsync the kernel takes the pages for clean: give the file up, never retry.
             uninterrupted(self.calls.fsync, draft.fd)
             return _publish(draft, name)

@@ -19,7 +19,7 @@ from keepstone.foundation.errors import (
     StoragePermissionError,
 )
 from keepstone.storage import platform
-from keepstone.storage.base import ObjectInfo, check_key
+from keepstone.storage.base import ObjectInfo, Parts, check_key
 from keepstone.storage.keys import check_prefix, check_range
 
 SCHEME: Final = "memory://"
@@ -111,6 +111,10 @@ class MemoryStorage:
         self._require_writable(check_key(key))
         if not self._shelf.add(key, bytes(data)):
             raise ObjectExistsError(f"{self._location}/{key} exists already", key=key)
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object from its parts only if the key is free."""
+        self.write_new(key, b"".join(parts()))
 
     def write_hint(self, key: str, data: bytes) -> None:
         """Create or replace an object."""

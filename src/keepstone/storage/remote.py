@@ -11,7 +11,9 @@ from __future__ import annotations
 import concurrent.futures.thread  # noqa: F401 # pyright: ignore[reportUnusedImport]
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from keepstone.foundation.errors import (
@@ -22,24 +24,38 @@ from keepstone.foundation.errors import (
     StoragePermissionError,
 )
 from keepstone.storage import platform
-from keepstone.storage.base import ObjectInfo, check_key
-from keepstone.storage.bucket import BEYOND_ANY_OBJECT, Bucket
+from keepstone.storage.base import ObjectInfo, Parts, check_key
+from keepstone.storage.bucket import (
+    BEYOND_ANY_OBJECT,
+    PART_BYTES,
+    PARTS_AHEAD_MAX,
+    PARTS_AT_ONCE,
+    SINGLE_BYTES_MAX,
+    Bucket,
+    TakesParts,
+)
 from keepstone.storage.bucket_url import BucketUrl
 from keepstone.storage.keys import check_prefix, check_range
 from keepstone.storage.listing import Listing
 from keepstone.storage.trouble import Kind, Trouble, raised
 
 if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import Future
+
     from keepstone.storage.event_loop import RequestLoop
 
 READS_AT_ONCE: Final = 16
 CALL_SECONDS_MIN: Final = 150
 """How long a call may take before it is given up, and a second more for each 128 KiB."""
 _BYTES_PER_SECOND_MIN: Final = 128 << 10
+_DROP_SECONDS_MAX: Final = 20
 _WHOLE_SECONDS_MAX: Final = 3_600
 """For reading an object of unknown size."""
 
 _T = TypeVar("_T")
+_RUNNING: Final[weakref.WeakKeyDictionary[Bucket, set[asyncio.Task[Any]]]] = weakref.WeakKeyDictionary()
+"""What is under way on each bucket; used on its loop only."""
 _Work = Callable[[Bucket], Coroutine[Any, Any, _T]]
 
 
@@ -146,6 +162,43 @@ class RemoteStorage:
         name = self._name_to_change("write", key)
         self._call(lambda b: b.create(name, bytes(data)), "write", key, _seconds_for(len(data)))
 
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object from its parts, several of which are on their way at once; as `write_new`."""
+        from keepstone.storage.event_loop import submit
+
+        name = self._name_to_change("write", key)
+        loop, bucket = self._bucket()
+        if size <= SINGLE_BYTES_MAX or not isinstance(bucket, TakesParts):
+            self.write_new(key, b"".join(parts()))
+            return
+        upload = self._call(lambda _: bucket.begin_parts(name), "write", key, CALL_SECONDS_MIN)
+        sent: list[str] = []
+        under_way: deque[Future[str]] = deque()
+
+        def wait() -> None:
+            seconds = _seconds_for(PART_BYTES * PARTS_AT_ONCE)
+            sent.append(self._outcome(under_way.popleft(), bucket, "write", key, seconds))
+
+        try:
+            with closing(parts()) as chunks:
+                for number, part in enumerate(of_size(chunks, PART_BYTES), 1):
+                    if len(under_way) >= PARTS_AHEAD_MAX:
+                        wait()
+                    sending = bucket.send_part(name, upload, number, part)
+                    under_way.append(submit(loop, _told(sending, bucket)))
+            while under_way:
+                wait()
+            self._call(lambda _: bucket.end_parts(name, upload, sent), "write", key, CALL_SECONDS_MIN)
+        except BaseException:
+            for future in under_way:
+                future.cancel()
+            try:
+                # What is never ended is stored, and paid for, until somebody notices.
+                self._call(lambda _: bucket.drop_parts(name, upload), "write", key, _DROP_SECONDS_MAX)
+            except Exception:
+                pass
+            raise
+
     def write_hint(self, key: str, data: bytes) -> None:
         """Create or replace an object."""
         name = self._name_to_change("write", key)
@@ -190,11 +243,25 @@ class RemoteStorage:
     def _call(
         self, work: _Work[_T], action: str, key: str, seconds_max: float, past_the_end: _T | None = None
     ) -> _T:
-        from keepstone.storage.event_loop import run
+        from keepstone.storage.event_loop import submit
 
         loop, bucket = self._bucket()
+        future = submit(loop, _told(work(bucket), bucket))
+        return self._outcome(future, bucket, action, key, seconds_max, past_the_end)
+
+    def _outcome(
+        self,
+        future: Future[_T],
+        bucket: Bucket,
+        action: str,
+        key: str,
+        seconds_max: float,
+        past_the_end: _T | None = None,
+    ) -> _T:
+        from keepstone.storage.event_loop import wait_for
+
         try:
-            return run(loop, _told(work(bucket), bucket), seconds_max=seconds_max)
+            return wait_for(future, seconds_max=seconds_max)
         except KeepstoneError:
             raise
         except _TroubleError as error:
@@ -240,26 +307,58 @@ class _TroubleError(Exception):
 
 async def _told(work: Coroutine[Any, Any, _T], bucket: Bucket) -> _T:
     """Say what went wrong where it did: a caller that handles another error would give this one another context."""
+    import asyncio
+
+    task = asyncio.current_task()
+    running = _RUNNING.setdefault(bucket, set())
+    if task is not None:
+        running.add(task)
     try:
         return await work
     except KeepstoneError:
         raise
     except Exception as error:
         trouble = bucket.trouble(error)
+    finally:
+        if task is not None:
+            running.discard(task)
     raise _TroubleError(trouble)
 
 
 def _let_go(loop: RequestLoop, bucket: Bucket) -> None:
+    import asyncio
+
     from keepstone.storage.event_loop import start
 
     async def close() -> None:
         try:
+            # A connection that is closed under a request may leave it waiting for ever.
+            while running := _RUNNING.get(bucket):
+                await asyncio.wait(running)
             await bucket.close()
         finally:
             loop.kept.discard(bucket)
 
     if loop.is_ours:
         start(loop, close())
+
+
+def of_size(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the same bytes in chunks of `size`, the last one shorter."""
+    waiting: list[bytes] = []
+    have = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        have += len(chunk)
+        if have < size:
+            continue
+        data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        end = have - have % size
+        for first in range(0, end, size):
+            yield data[first : first + size]
+        waiting, have = [data[end:]], have - end
+    if have:
+        yield b"".join(waiting)
 
 
 def _seconds_for(size: int) -> float:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from keepstone.foundation.errors import ObjectExistsError, ObjectNotFoundError, StorageBusyError
 from keepstone.foundation.format import PACK_PREFIX
-from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.base import ObjectInfo, Parts, Storage
 from keepstone.storage.listing import Listing
 from keepstone.storage.wrapper import StorageWrapper
 
@@ -76,26 +76,38 @@ class Retrying(StorageWrapper):
             ObjectExistsError: the key is taken, by other bytes; or it was taken before the first try.
             StorageBusyError: no try was answered; the object may exist, or may yet come to.
         """
+        self._create(
+            lambda: self.inner.write_new(key, data), lambda: self._holds(key, len(data), lambda: data)
+        )
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object from its parts, as `write_new`; another try begins with the first part."""
+        self._create(
+            lambda: self.inner.write_parts(key, size, parts),
+            lambda: self._holds(key, size, lambda: b"".join(parts())),
+        )
+
+    def _create(self, write: Callable[[], None], is_ours: Callable[[], bool]) -> None:
         unknown = False
 
         def attempt() -> None:
             nonlocal unknown
             try:
-                self.inner.write_new(key, data)
+                write()
             except StorageBusyError:
                 unknown = True
                 raise
             except ObjectExistsError:
-                if not unknown or not self._holds(key, data):
+                if not unknown or not is_ours():
                     raise
 
         self._patiently(attempt)
 
-    def _holds(self, key: str, data: bytes) -> bool:
+    def _holds(self, key: str, size: int, data: Callable[[], bytes]) -> bool:
         try:
-            if len(data) > COMPARED_BYTES_MAX and key.startswith(PACK_PREFIX):
-                return self.size(key) == len(data)
-            return self.read(key) == data
+            if size > COMPARED_BYTES_MAX and key.startswith(PACK_PREFIX):
+                return self.size(key) == size
+            return self.read(key) == data()
         except ObjectNotFoundError:
             # Taken a moment ago and gone now: somebody removed it, and it was not ours to say that it landed.
             return False

@@ -47,6 +47,8 @@ class S3Bucket:
         # An attribute of the class, not an argument; 1 is a single try.
         self._files.retries = 1
         self._client: Any = None
+        self._room = asyncio.Semaphore(PARTS_AT_ONCE)
+        """Held while a part is sent: the transport keeps a copy of it."""
 
     @property
     def server(self) -> str:
@@ -157,45 +159,60 @@ class S3Bucket:
             )
 
     async def _create_in_parts(self, key: str, data: bytes) -> None:
-        upload: str = (await self._ask("create_multipart_upload", Key=key))["UploadId"]
+        upload = await self.begin_parts(key)
         try:
-            parts = await self._upload_parts(key, upload, memoryview(data))
-            # Some servers ignore the condition here; what is written in parts is named by its content.
-            await self._ask(
-                "complete_multipart_upload",
-                Key=key,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-                IfNoneMatch="*",
-            )
+            await self.end_parts(key, upload, await self._send_all(key, upload, memoryview(data)))
         except BaseException:
             # Parts of an upload that never ends are stored, and paid for, until somebody notices.
             try:
-                await self._ask("abort_multipart_upload", Key=key, UploadId=upload)
+                await self.drop_parts(key, upload)
             except Exception:
                 pass
             raise
 
-    async def _upload_parts(self, key: str, upload: str, data: memoryview) -> list[dict[str, object]]:
-        numbers = iter(range(1, -(-len(data) // PART_BYTES) + 1))
-        parts: list[dict[str, object]] = []
+    async def _send_all(self, key: str, upload: str, data: memoryview) -> list[str]:
+        count = -(-len(data) // PART_BYTES)
+        numbers = iter(range(1, count + 1))
+        sent = [""] * count
 
         async def work() -> None:
             for number in numbers:
-                piece = data[(number - 1) * PART_BYTES : number * PART_BYTES]
-                parts.append(
-                    {"PartNumber": number, "ETag": await self._upload_part(key, upload, number, piece)}
-                )
+                piece = bytes(data[(number - 1) * PART_BYTES : number * PART_BYTES])
+                sent[number - 1] = await self.send_part(key, upload, number, piece)
 
         await _all([work() for _ in range(PARTS_AT_ONCE)])
-        return sorted(parts, key=lambda part: cast(int, part["PartNumber"]))
+        return sent
 
-    async def _upload_part(self, key: str, upload: str, number: int, piece: memoryview) -> str:
+    async def begin_parts(self, key: str) -> str:
+        """Begin an upload in parts; return its name."""
+        await self._connect()
+        self._require_conditions()
+        return str((await self._ask("create_multipart_upload", Key=key))["UploadId"])
+
+    async def end_parts(self, key: str, upload: str, sent: list[str]) -> None:
+        """Create the object of its parts, if there is none."""
+        parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(sent, 1)]
+        # Some servers ignore the condition here; what is written in parts is named by its content.
+        await self._ask(
+            "complete_multipart_upload",
+            Key=key,
+            UploadId=upload,
+            MultipartUpload={"Parts": parts},
+            IfNoneMatch="*",
+        )
+
+    async def drop_parts(self, key: str, upload: str) -> None:
+        """Give an upload up."""
+        await self._ask("abort_multipart_upload", Key=key, UploadId=upload)
+
+    async def send_part(self, key: str, upload: str, number: int, data: bytes) -> str:
+        """Send one part, up to three times; return its tag."""
         for tries in range(1, _PART_TRIES_MAX + 1):
             try:
-                answer = await self._ask(
-                    "upload_part", Key=key, UploadId=upload, PartNumber=number, Body=bytes(piece)
-                )
+                async with self._room:
+                    answer = await self._ask(
+                        "upload_part", Key=key, UploadId=upload, PartNumber=number, Body=data
+                    )
                 return str(answer["ETag"])
             except Exception as error:
                 # The same part again replaces what there may be of it; giving up costs the whole upload.

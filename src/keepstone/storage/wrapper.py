@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.base import ObjectInfo, Parts, Storage
 
 
 class StorageWrapper:
@@ -45,6 +45,10 @@ class StorageWrapper:
     def write_new(self, key: str, data: bytes) -> None:
         """Create an object only if the key is free."""
         self.inner.write_new(key, data)
+
+    def write_parts(self, key: str, size: int, parts: Parts) -> None:
+        """Create an object from its parts only if the key is free."""
+        self.inner.write_parts(key, size, parts)
 
     def write_hint(self, key: str, data: bytes) -> None:
         """Create or replace an object that may be lost at any time."""
