@@ -90,7 +90,7 @@ def test_an_edited_line_gives_exit_code_4(capfd: pytest.CaptureFixture[str]) -> 
     write({"id": "q0", "n": 50}, ITEMS[1])
 
     assert run() == 4
-    assert "1 answers to other inputs" in capfd.readouterr().err
+    assert "1 answer to other inputs" in capfd.readouterr().err
     assert run("--redo") == 0
     capfd.readouterr()
     assert main(["results", "set", "--key", "q0"]) == 0

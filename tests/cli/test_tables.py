@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.cli.console import visible
-from keepstone.cli.formatting import moment, plural, size
+from keepstone.cli.formatting import moment, size
 from keepstone.cli.tables import display_width, render
+from keepstone.foundation.names import plural
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,13 @@ def test_stats_for_people_and_for_programs(store: Path, capsys: Shown) -> None:
     assert facts["total_bytes"] > 0
 
 
+def test_what_is_one_is_counted_as_one(store: Path, capsys: Shown) -> None:
+    with keepstone.open("single") as single:
+        single.save("note", "text")
+    assert main(["--store", "single", "fsck"]) == 0
+    assert "checked 1 commit, 1 pack, 0 journals, " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("options", [[], ["--read-data"]])
 def test_fsck_of_a_whole_store(options: list[str], store: Path, capsys: Shown) -> None:
     assert main(["fsck", *options]) == 0

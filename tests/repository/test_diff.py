@@ -107,7 +107,7 @@ def test_folders_differ_by_file(store: Store, tmp_path: Path) -> None:
     assert (found.parts[3].old_mode, found.parts[3].new_mode) == ("file", "executable")
     assert found.parts[4].lines[-2:] == ("-b", "+c")
     assert not found.parts[1].lines
-    assert "~ run (1 → 1 bytes, file → executable)" in str(found)
+    assert "~ run (1 → 1 byte, file → executable)" in str(found)
     assert not any(part.lines for part in store.diff("f@v1", "f").parts)
 
 

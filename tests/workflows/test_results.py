@@ -163,7 +163,7 @@ def test_an_edited_input_never_keeps_the_old_answer_silently(results: Results, a
     edited = [{"question": "q1", "n": 100}, *ITEMS[3:5]]
     give = (lambda: iter(edited)) if as_iterator else (lambda: edited)
 
-    with pytest.raises(ConfigChangedError, match=r"1 answers to other inputs.*'q1'"):
+    with pytest.raises(ConfigChangedError, match=r"1 answer to other inputs.*'q1'"):
         results.run(double, give())
     assert results.run(double, give(), accept_change=True).present >= 1
     assert results["q1"].output == 2

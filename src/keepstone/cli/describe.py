@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keepstone.cli.formatting import moment, plural, size
+from keepstone.cli.formatting import moment, size
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.repository.version import Version

@@ -9,9 +9,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import plural
 from keepstone.cli.parser import add_json
 from keepstone.cli.recover import of_other_host
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console

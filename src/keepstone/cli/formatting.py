@@ -30,11 +30,6 @@ def moment(when: int | datetime.datetime) -> str:
     return when.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def plural(count: int, noun: str, nouns: str = "") -> str:
-    """Return `count` with its noun: 1 version, 2,000 versions."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
-
-
 def some(items: Sequence[str], shown_max: int = 5) -> str:
     """Return `items` in one line, of many the first: a v1; b v1; and 4,998 more."""
     hidden = len(items) - shown_max

@@ -9,8 +9,9 @@ import argparse
 from typing import TYPE_CHECKING, Final
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import plural, size
+from keepstone.cli.formatting import size
 from keepstone.cli.parser import add_json
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -56,7 +57,9 @@ def _print(report: FsckReport, read_data: bool, console: Console) -> None:
         if len(finding.touches) > TOUCHES_SHOWN_MAX:
             console.out(f"  and {len(finding.touches) - TOUCHES_SHOWN_MAX:,} more; --json lists all")
     if len(report.findings) > FINDINGS_SHOWN_MAX:
-        console.out(f"and {len(report.findings) - FINDINGS_SHOWN_MAX:,} more findings; --json lists all")
+        console.out(
+            f"and {plural(len(report.findings) - FINDINGS_SHOWN_MAX, 'more finding')}; --json lists all"
+        )
     checked = [
         plural(report.commits, "commit"),
         plural(report.packs, "pack"),

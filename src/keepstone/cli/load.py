@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
 from keepstone.cli.describe import amount, version_facts
-from keepstone.cli.formatting import plural
 from keepstone.cli.opening import open_to_look
 from keepstone.cli.output import check_free, show_bytes, write_file, write_folder
 from keepstone.cli.parser import add_at
 from keepstone.foundation.errors import InvalidInputError
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.api import Store

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TextIO
 
+from keepstone.foundation.names import plural
+
 BAR_CELLS: Final = 24
 BAR_SECONDS: Final = 0.1
 """How often a bar is drawn."""
@@ -19,7 +21,7 @@ LINE_SECONDS: Final = 10.0
 
 
 class Progress:
-    """Counts to `total` in front of somebody; `total` 0 means that it is not known.
+    """Counts to `total` in front of somebody; `total` 0 means that it is not known; `what` is a plural in s.
 
     Fits wherever the library takes a progress callback.
     """
@@ -30,7 +32,7 @@ class Progress:
         self.done = 0
         self.total = total
         self._stream = stream
-        self._what = what
+        self._noun = what.removesuffix("s")
         self._now = now
         self._note = ""
         self._is_bar = stream.isatty()
@@ -104,12 +106,12 @@ class Progress:
         seconds = max(now - self._started, 1e-9)
         rate = f"{self.done / seconds:,.1f}/s"
         if not self.total:
-            return "  ".join(filter(None, [f"{self.done:,} {self._what}", rate, self._note]))
+            return "  ".join(filter(None, [plural(self.done, self._noun), rate, self._note]))
         filled = min(BAR_CELLS, BAR_CELLS * self.done // self.total)
         bar = f"[{'#' * filled}{'.' * (BAR_CELLS - filled)}] " if self._is_bar else ""
         left = (self.total - self.done) * seconds / self.done if self.done else 0.0
         remaining = f"{_duration(left)} left" if 0 < self.done < self.total else ""
-        counted = f"{bar}{self.done:,} of {self.total:,} {self._what}"
+        counted = f"{bar}{self.done:,} of {plural(self.total, self._noun)}"
         return "  ".join(filter(None, [counted, rate, remaining, self._note]))
 
     def _write(self, text: str) -> None:

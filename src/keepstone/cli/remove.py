@@ -9,10 +9,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import plural
 from keepstone.cli.opening import open_to_change, open_to_read
 from keepstone.cli.parser import add_dry_run, add_json
-from keepstone.foundation.names import parse_selector
+from keepstone.foundation.names import parse_selector, plural
 
 if TYPE_CHECKING:
     from keepstone.api import Store

@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import plural
 from keepstone.foundation.errors import InvalidInputError
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     import argparse

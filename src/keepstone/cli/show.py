@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keepstone.cli import exit_codes
 from keepstone.cli.describe import aliases_of, amount, version_facts
-from keepstone.cli.formatting import plural, size
+from keepstone.cli.formatting import size
 from keepstone.cli.opening import open_to_look
 from keepstone.cli.parser import add_at, add_json
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.api import Store

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
 from keepstone.cli.describe import version_facts
-from keepstone.cli.formatting import plural
 from keepstone.cli.opening import open_to_change
 from keepstone.cli.parser import add_json
 from keepstone.cli.save import parse_metadata
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console

@@ -9,9 +9,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
-from keepstone.cli.formatting import plural, size
+from keepstone.cli.formatting import size
 from keepstone.cli.opening import open_to_read
 from keepstone.cli.parser import add_json
+from keepstone.foundation.names import plural
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console

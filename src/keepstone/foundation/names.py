@@ -31,6 +31,11 @@ def shown(text: str) -> str:
     return ascii(cut) if any(not c.isprintable() for c in cut) else repr(cut)
 
 
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return `count` with its noun: 1 version, 2,000 versions."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def is_control(character: str) -> bool:
     """Whether `character` must not stand in a name: controls, lone surrogates, line separators, bidi overrides."""
     return (

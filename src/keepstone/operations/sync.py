@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from keepstone.foundation.errors import InvalidInputError, StorageError, StoreNotFoundError
+from keepstone.foundation.names import plural
 from keepstone.history.commit import NO_PARENT, RefChange
 from keepstone.history.slots import Slots
 from keepstone.history.state import State
@@ -31,7 +32,7 @@ from keepstone.operations.sync_memory import (
     require_same_history,
     stage_memory,
 )
-from keepstone.operations.sync_report import SyncChanges, changes_of, counted
+from keepstone.operations.sync_report import SyncChanges, changes_of
 from keepstone.operations.sync_selection import Selection, check_select, selection_of
 from keepstone.operations.sync_survey import Known, Survey, survey
 from keepstone.operations.sync_transfer import Transferred, transfer
@@ -267,7 +268,7 @@ class _Sync:
 
     def _message(self, way: Way, found: Survey, decision: Decision) -> str:
         # Where one's own store lies is nobody's business there.
-        what = f"{counted(len(decision.versions), 'version')}, {counted(found.items, 'item')}"
+        what = f"{plural(len(decision.versions), 'version')}, {plural(found.items, 'item')}"
         return f"push of {what}" if way == "push" else f"pull of {what} from {self._location}"
 
     def _begin(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from keepstone.foundation.names import plural
 from keepstone.history.commit import Commit
 from keepstone.operations.sync_decision import Decision
 from keepstone.operations.sync_names import AliasConflict, MovedAlias, SyncedVersion
@@ -57,13 +58,13 @@ class SyncChanges(NamedTuple):
         if self.objects:
             counts = ", ".join(
                 (
-                    counted(len(self.versions), "version"),
-                    counted(self.items, "item"),
-                    counted(len(self.names), "new name"),
+                    plural(len(self.versions), "version"),
+                    plural(self.items, "item"),
+                    plural(len(self.names), "new name"),
                 )
             )
-            objects = counted(self.objects, "object")
-            lines.append(f"{arrow}: {counts} ({counted(self.bytes, 'byte')} in {objects})")
+            objects = plural(self.objects, "object")
+            lines.append(f"{arrow}: {counts} ({plural(self.bytes, 'byte')} in {objects})")
         else:
             lines.append(f"{arrow}: nothing new")
         renumbered = [v for v in self.versions if v.source != v.target]
@@ -73,11 +74,6 @@ class SyncChanges(NamedTuple):
         lines += _some(self.withheld, lambda s: f"  {s} was removed {place}, and stays away")
         lines += _some(self.conflicts, lambda conflict: _conflict(conflict, self.way))
         return "\n".join(lines)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return `count` with its noun: 1 version, 2,000 versions."""
-    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def _moved(alias: MovedAlias) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import MalformedError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER, Form
+from keepstone.foundation.names import plural
 from keepstone.objects.differences import ValueChange, Verb, text_lines, value_changes
 from keepstone.objects.manifest import Part, PartMode
 from keepstone.objects.plain import decode_value
@@ -62,9 +63,9 @@ class PartChange(NamedTuple):
         if not (self.old_mode or self.new_mode):
             return f"{sign} {self.path}"
         sizes = {
-            "added": f"{self.new_size:,} bytes",
-            "removed": f"{self.old_size:,} bytes",
-            "changed": f"{self.old_size:,} → {self.new_size:,} bytes",
+            "added": plural(self.new_size, "byte"),
+            "removed": plural(self.old_size, "byte"),
+            "changed": f"{self.old_size:,} → {plural(self.new_size, 'byte')}",
         }
         return f"{sign} {self.path} ({sizes[self.verb]}{mode})"
 
@@ -120,7 +121,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
         hidden = len(lines) - _SHOWN_MAX
         shown = lines[:_SHOWN_MAX]
         if hidden > 0 or self.more:
-            shown.append(f"… and {f'{hidden:,} more lines' if hidden > 0 else 'more'}")
+            shown.append(f"… and {plural(hidden, 'more line') if hidden > 0 else 'more'}")
         return "\n".join(shown)
 
 
@@ -176,7 +177,7 @@ def _facts(parts: tuple[Part, ...]) -> list[tuple[str, bytes, int]]:
 
 def _sizes(old: Version, new: Version) -> str:
     digests = [Digest(version.parts[0].digest) if len(version.parts) == 1 else "" for version in (old, new)]
-    sides = [f"{v.size_bytes:,} bytes {d}".rstrip() for v, d in zip((old, new), digests, strict=True)]
+    sides = [f"{plural(v.size_bytes, 'byte')} {d}".rstrip() for v, d in zip((old, new), digests, strict=True)]
     return " → ".join(sides)
 
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, InvalidInputError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER
-from keepstone.foundation.names import shown
+from keepstone.foundation.names import plural, shown
 from keepstone.objects.manifest import Manifest, Part, PartMode
 from keepstone.objects.trees import part_name, write_tree
 
@@ -149,7 +149,7 @@ class Version:
 
     def __repr__(self) -> str:
         number = "?" if self._number is None else self._number
-        return f"<Version {self.name}@v{number} {self.digest[:11]}… {self.size_bytes:,} bytes>"
+        return f"<Version {self.name}@v{number} {self.digest[:11]}… {plural(self.size_bytes, 'byte')}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Version):

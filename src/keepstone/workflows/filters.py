@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
+from keepstone.foundation.names import plural
 from keepstone.workflows.alone import ask_alone
 from keepstone.workflows.child import Child
 from keepstone.workflows.ledger import Ledger
@@ -100,7 +101,7 @@ class Pool:
             "let it print one object for each line, and everything else to standard error"
         )
         if count:
-            text += f". {count:,} answers of the same process are asked again: only answers that repeat "
+            text += f". {plural(count, 'answer')} of the same process will be asked again: only answers that repeat "
             text += "the field of --key are certain"
         self._tell(text)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from keepstone.foundation.errors import InvalidInputError
+from keepstone.foundation.names import plural
 from keepstone.workflows.config import Claim, changed_error
 from keepstone.workflows.runner import RunOptions
 from keepstone.workflows.task import Task
@@ -114,7 +115,7 @@ class Items:
 
     def _edited_error(self, keys: list[str]) -> Exception:
         shown = ", ".join(repr(key[:60]) for key in keys[:5]) + (", …" if len(keys) > 5 else "")
-        what = f"has {len(keys):,} answers to other inputs than the items have under their keys"
+        what = f"has {plural(len(keys), 'answer')} to other inputs than the items have under their keys"
         return changed_error(self._results.name, [shown], what)
 
 

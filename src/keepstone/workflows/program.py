@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keepstone.foundation.errors import InvalidInputError
+from keepstone.foundation.names import plural
 from keepstone.operations.progress import ProgressCallback
 from keepstone.workflows.config import Claim, Config, changed_error, claim
 from keepstone.workflows.filters import FilterOptions, Pool
@@ -84,7 +85,7 @@ def make_plan(results: Results, file: InputFile, claimed: Claim, options: RunOpt
     if edited:
         keys = ", ".join(repr(key[:60]) for key in edited[:EDITED_SHOWN_MAX])
         more = ", …" if len(edited) > EDITED_SHOWN_MAX else ""
-        what = f"has {len(edited):,} answers to other inputs than {file.path} has under their keys"
+        what = f"has {plural(len(edited), 'answer')} to other inputs than {file.path} has under their keys"
         raise changed_error(results.name, [f"{keys}{more}"], what)
     _add_todo(plan, results, file, absent, claimed, options)
     return plan
@@ -178,7 +179,7 @@ def run_program(
         results.store, results.name, config, accept_change=options.accept_change, redo=options.redo
     )
     if len(results) > MANY_ANSWERS:
-        say(f"comparing {len(results):,} answers with {file.path}")
+        say(f"comparing {plural(len(results), 'answer')} with {file.path}")
     plan = make_plan(results, file, claimed, options)
     to_do = len(plan.todo)
     planned(plan)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from keepstone.foundation.names import plural
+
 FAILURES_SHOWN_MAX = 5
 
 
@@ -62,7 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.duplicates:,} repeated an earlier item word for word and were not asked again"
             )
         if self.withdrawn:
-            lines.append(f"{self.withdrawn:,} answers were taken back and asked again")
+            lines.append(f"{plural(self.withdrawn, 'answer')} taken back and asked again")
         if self.failed_before:
             lines.append(f"{self.failed_before:,} failed earlier and were not tried again")
         if self.interrupted:
