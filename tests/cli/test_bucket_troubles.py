@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from tests.servers import rgw
 from tests.servers.bucket import Bucket
+from tests.servers.faults import Fault
 from tests.servers.fixtures import on_servers
+from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone.cli.main import main
@@ -68,8 +70,25 @@ def test_who_may_read_and_list_reads_everything_and_writes_nothing(
         assert "403 AccessDenied" in said
         assert "whose credentials" in said
     assert main(["doctor", url]) == 6
-    assert "several may not write there" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "whether several may write there could not be tried: these credentials may read" in said
+    assert "403 AccessDenied" in said
+    assert "several may not" not in said
     assert bucket.sizes() == before
+
+
+def test_doctor_says_of_who_may_only_read_that_nothing_was_tried(
+    bucket: Bucket, proxy: Proxy, capsys: Shown
+) -> None:
+    proxy.fail(Fault.FORBIDDEN, kind="put", times=None)
+
+    assert main(["doctor", f"{bucket.url}/team"]) == 6
+    said = capsys.readouterr().out
+    assert f"could not be tried: these credentials may read at {bucket.url}/team, and not write there" in said
+    assert "several may not write there" not in said
+    assert main(["doctor", f"{bucket.url}/team", "--json"]) == 6
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["is_untried"], facts["ok"], facts["probed"]) == (True, False, None)
 
 
 @on_servers("rgw")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HELP = """\
 Look at PLACE, a folder or a URL: can it be reached, may several programs write there at once, and is there a store? In
 a bucket eight writers race for the same keys, twenty times over; what they write is removed again, and nothing else is
-changed. Exit code 6 if several may not write there."""
+changed. Exit code 6 if several may not write there, or if that could not be tried."""
 EXAMPLES = """\
 keepstone doctor s3://bucket/team
 keepstone doctor                    # the store that other commands would use
@@ -65,6 +65,8 @@ def _print(report: DoctorReport, console: Console) -> None:
             f"several may write there at once: {report.probed.threads} writers raced for each of "
             f"{report.probed.rounds} keys, and each race had one winner"
         )
+    elif report.is_untried:
+        console.out(f"whether several may write there could not be tried: {report.problem}")
     elif report.problem:
         console.out(f"several may not write there: {report.problem}")
     if report.hint:

@@ -55,7 +55,9 @@ class DoctorReport(NamedTuple):
     probed: ProbeReport | None
     """What racing writers found out; None where there was no need, or it went wrong."""
     problem: str
-    """Why several may not write there; empty where they may."""
+    """Why several may not write there, or why that was not found out; empty where they may."""
+    is_untried: bool
+    """Whether `problem` is only that it could not be tried: of the medium itself nothing is known then."""
     hint: str
     journals: str
     """Folder on this machine of what is not published yet."""
@@ -80,14 +82,15 @@ def examine_place(location: str) -> DoctorReport:
     identity = _identity(storage)
     store = None if identity is None else _store(location)
     side = None if identity is None else local_side(storage, identity, writable=False)
-    probed, problem, hint = _probed(storage)
+    tried = _try_out(storage)
     return DoctorReport(
         location=storage.location,
         read_ms=read_ms,
         store=store,
-        probed=probed,
-        problem=problem,
-        hint=hint,
+        probed=tried.report,
+        problem=tried.problem,
+        is_untried=tried.is_untried,
+        hint=tried.hint,
         journals=str(side.journals) if side is not None and side.journals is not None else "",
         is_lasting=side is None or side.is_lasting,
     )
@@ -132,17 +135,24 @@ def _store(location: str) -> StoreFound:
         close_repository(repository)
 
 
-def _probed(storage: Storage) -> tuple[ProbeReport | None, str, str]:
+class _Tried(NamedTuple):
+    report: ProbeReport | None = None
+    problem: str = ""
+    hint: str = ""
+    is_untried: bool = False
+
+
+def _try_out(storage: Storage) -> _Tried:
     if not storage.writable:
-        return None, f"{storage.location} can only be read", ""
+        return _Tried(problem=f"{storage.location} can only be read")
     if not is_bucket(storage.location):
         folder = Path(storage.location)
         if folder.is_absolute() and platform.is_network_filesystem(storage.location):
-            return None, "", "a network file system: other machines' journals are read, and never adopted"
-        return None, "", ""
+            return _Tried(hint="a network file system: other machines' journals are read, and never adopted")
+        return _Tried()
     try:
-        return probe(storage), "", ""
+        return _Tried(probe(storage))
     except UnsafeStorageError as error:
-        return None, error.message, error.hint
+        return _Tried(problem=error.message, hint=error.hint)
     except KeepstoneError as error:
-        return None, str(error), error.hint
+        return _Tried(problem=error.message, hint=error.hint, is_untried=True)

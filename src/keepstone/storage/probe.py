@@ -79,7 +79,14 @@ def _absent_is_absent(storage: Storage, key: str) -> None:
 
 def _second_is_refused(storage: Storage, key: str, prefix: str) -> None:
     # A refusal of one's own, where somebody between sends a request twice, is settled by reading back.
-    _wins(storage, key, b"first")
+    try:
+        _wins(storage, key, b"first")
+    except StoragePermissionError as error:
+        raise StoragePermissionError(
+            f"these credentials may read at {storage.location}, and not write there: {error.message}",
+            path=error.path,
+            hint=error.hint,
+        ) from error
     try:
         found = storage.read(key)
     except ObjectNotFoundError:
