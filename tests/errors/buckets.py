@@ -19,6 +19,7 @@ from tests.servers.proxy import Proxy
 from tests.storage.plain_server import plain_server
 
 import keepstone
+from keepstone.storage.places import cache_bytes_max
 from keepstone.storage.probe import probe
 from keepstone.storage.remote import RemoteStorage
 
@@ -124,6 +125,11 @@ def expired(place: Place) -> object:
         return RemoteStorage("s3://bucket/team").read("a")
 
 
+def without_measure(place: Place) -> object:
+    with mock.patch.dict(os.environ, {"KEEPSTONE_CACHE_BYTES": "plenty"}):
+        return cache_bytes_max()
+
+
 def round_trip(storage: RemoteStorage) -> None:
     storage.write_hint("log/1", b"x")
     assert storage.read("log/1") == b"x"
@@ -147,6 +153,7 @@ BUCKETS: Final[dict[str, Callable[[Place], object]]] = {
     "flushing to a server that went away": flushed_to_nobody,
     "no credentials": without_credentials,
     "credentials that have expired": expired,
+    "a cache that is to be as large as `plenty`": without_measure,
     "a key with a line end": asked(lambda s: s.read("a"), AWS_ACCESS_KEY_ID="key\n"),
     "a prefix of any letters": asked(round_trip, prefix="/größe/日本 語/100%"),
     "a prefix that is an object as well": asked(round_trip, prefix="/team/taken"),

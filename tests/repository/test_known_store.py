@@ -212,3 +212,47 @@ def test_a_bucket_that_hangs_keeps_nobody_from_another_store(
     assert len({id(store.repository) for store in opened}) == 1
     for store in opened:
         store.close()
+
+
+def test_the_cache_is_as_large_as_the_user_says(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> int:
+        return sum(
+            path.stat().st_size for path in (tmp_path / "here" / "cache").rglob("*-*") if path.is_file()
+        )
+
+    assert loaded(url) == "first"
+    assert kept() > 0
+    shutil.rmtree(tmp_path / "here" / "cache")
+    monkeypatch.setenv("KEEPSTONE_CACHE_BYTES", "0")
+    assert loaded(url) == "first"
+    assert kept() == 0
+    monkeypatch.setenv("KEEPSTONE_CACHE_BYTES", "plenty")
+    with pytest.raises(keepstone.InvalidInputError, match="KEEPSTONE_CACHE_BYTES is 'plenty', not a size"):
+        loaded(url)
+
+
+def test_a_spool_that_fails_is_named_with_what_moves_it(url: str, tmp_path: Path) -> None:
+    spool = tmp_path / "here" / "state"
+    with keepstone.open(url) as store:
+        answers = store.collection("answers")
+        shutil.rmtree(spool, ignore_errors=True)
+        spool.write_text("a file in the folder's place")
+        with pytest.raises(keepstone.StorageError, match=str(spool)) as caught:
+            answers["q1"] = 1
+        assert "in the spool" in caught.value.hint
+        assert "KEEPSTONE_SPOOL" in caught.value.hint
+        spool.unlink()
+        answers["q1"] = 2
+    with keepstone.open(url) as store:
+        assert dict(store.collection("answers")) == {"q1": 2}
+
+
+def test_the_journals_of_a_folder_are_not_called_a_spool(tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "store") as store:
+        (tmp_path / "store" / "journals").write_text("a file in the folder's place")
+        with pytest.raises(keepstone.StorageError) as caught:
+            store.collection("answers")["q1"] = 1
+        assert "KEEPSTONE_SPOOL" not in caught.value.hint
+        (tmp_path / "store" / "journals").unlink()

@@ -11,7 +11,13 @@ from keepstone.storage import places
 
 ID = "0" * 32
 URL = "s3://bucket/team"
-VARIABLES = ("KEEPSTONE_SPOOL", "KEEPSTONE_CACHE", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+VARIABLES = (
+    "KEEPSTONE_SPOOL",
+    "KEEPSTONE_CACHE",
+    "KEEPSTONE_CACHE_BYTES",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +60,29 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     assert "KEEPSTONE_SPOOL" in caught.value.hint
     monkeypatch.setenv("KEEPSTONE_SPOOL", str(tmp_path))
     assert places.spool_folder(ID, URL).is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        ("", 10 * 1024**3),
+        ("0", 0),
+        ("123456", 123456),
+        ("20GB", 20 * 10**9),
+        ("20 GiB", 20 * 1024**3),
+        ("1.5TiB", 3 * 1024**4 // 2),
+        ("500kb", 500_000),
+        (" 7B ", 7),
+    ],
+)
+def test_the_cache_may_be_as_large_as_is_said(monkeypatch: pytest.MonkeyPatch, given: str, size: int) -> None:
+    monkeypatch.setenv("KEEPSTONE_CACHE_BYTES", given)
+    assert places.cache_bytes_max() == size
+
+
+@pytest.mark.parametrize("given", ["much", "-1", "20 apples", "GB", "1e9", "1,000", "0x10", "٣GB", "1.GB"])
+def test_what_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("KEEPSTONE_CACHE_BYTES", given)
+    with pytest.raises(InvalidInputError, match=r"KEEPSTONE_CACHE_BYTES is '.*', not a size") as caught:
+        places.cache_bytes_max()
+    assert "20GB" in caught.value.hint

@@ -81,7 +81,9 @@ class Journal(JournalFile):
             if lock is not None:
                 lock.close()
             if isinstance(error, OSError) and not isinstance(error, StorageError | FileNotFoundError):
-                raise translated(error, "begin the journal", str(path), needed=len(data)) from error
+                raise translated(
+                    error, "begin the journal", str(path), needed=len(data), advice=calls.advice
+                ) from error
             raise
         close_quietly(calls, folder_descriptor)
         return cls(path, lock, reader, header, len(data), calls)
@@ -174,7 +176,9 @@ class Journal(JournalFile):
                     self._calls.ftruncate(self._writer, self.end)
         except OSError as error:
             raise (
-                error if isinstance(error, StorageError) else translated(error, "append to", str(self.path))
+                error
+                if isinstance(error, StorageError)
+                else translated(error, "append to", str(self.path), advice=self._calls.advice)
             ) from error
         return self.end
 
@@ -185,7 +189,9 @@ class Journal(JournalFile):
                 write_all(self._calls, self._writer, memoryview(data)[written:])
         except OSError as error:
             # What was written of it, the next append finds and cuts off.
-            raise translated(error, "append to", str(self.path), needed=len(data)) from error
+            raise translated(
+                error, "append to", str(self.path), needed=len(data), advice=self._calls.advice
+            ) from error
 
     def sync(self, offset: int) -> None:
         """Return when every byte before `offset` is synced; the first that waits syncs for all.

@@ -147,7 +147,9 @@ class Spool:
                         continue
                     if isinstance(error, StorageError):
                         raise
-                    raise translated(error, "begin a journal in", str(self.folder)) from error
+                    raise translated(
+                        error, "begin a journal in", str(self.folder), advice=self._calls.advice
+                    ) from error
                 self._own = (*self._own, journal)
                 self._current = journal
                 self.on_birth()
@@ -181,7 +183,7 @@ class Spool:
         try:
             write_again(self, journal)
         except (OSError, CorruptionError) as second:
-            raise translated(error, "sync", str(journal.path)) from second
+            raise translated(error, "sync", str(journal.path), advice=self._calls.advice) from second
 
     def append_as(self, collection: str, item: Item, stamp: int) -> Ticket:
         """Append an item with a stamp that is given."""
@@ -219,7 +221,7 @@ class Spool:
             except StorageError:
                 raise
             except OSError as error:
-                raise translated(error, "finish", str(journal.path)) from error
+                raise translated(error, "finish", str(journal.path), advice=self._calls.advice) from error
         return waiting
 
     def let_go(self) -> None:
@@ -316,7 +318,7 @@ class Spool:
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise translated(error, "list", path) from error
+            raise translated(error, "list", path, advice=self._calls.advice) from error
 
     def _open_foreign(self, name: str) -> None:
         path = str(self.folder / name)
@@ -329,7 +331,7 @@ class Spool:
         except OSError as error:
             if error.errno not in NEVER_READABLE:
                 # Passing over it would report its keys as missing.
-                raise translated(error, "open", path) from error
+                raise translated(error, "open", path, advice=self._calls.advice) from error
             self.strangers = (*self.strangers, Stranger(name, f"cannot be opened: {error.strerror}"))
             return
         try:
@@ -342,7 +344,7 @@ class Spool:
             return
         except OSError as error:
             close_quietly(self._calls, descriptor)
-            raise translated(error, "read", path) from error
+            raise translated(error, "read", path, advice=self._calls.advice) from error
         self._foreign[name] = JournalFile(name, descriptor, header, end, self._calls)
 
     def note_stranger(self, name: str, reason: str) -> None:

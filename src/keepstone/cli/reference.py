@@ -23,6 +23,9 @@ the nearest `.keepstone` in this folder or above it, else `./.keepstone`. Comman
 again for up to two minutes, and standard error says so; with `--offline` nothing is asked, and what was read before is
 read from this machine's cache.
 
+Of a store in a bucket this machine keeps what waits to be published, in a folder below `KEEPSTONE_SPOOL`, and what it
+has read, below `KEEPSTONE_CACHE`: of each store at most `KEEPSTONE_CACHE_BYTES` (`500MB`, `20GB`; 10 GiB if unset).
+
 Results go to standard output; remarks, progress and errors go to standard error. `--json` prints one JSON
 document instead of text: sizes in bytes, times as RFC 3339 in UTC. An error is one line of what went wrong and,
 mostly, one of what to do; `--debug` adds the traceback. A name that begins with `-` is written behind `--`:

@@ -69,10 +69,12 @@ def _of_bucket(store_id: str, location: str, *, writable: bool) -> LocalSide:
     catalog = places.cache_folder(store_id, location) / "catalog"
     # There is no file to tell a copied store by, and no need to: the folder is named after the location.
     owner = 0, int(places.location_id(location), 16)
+    calls = Calls()
+    calls.advice = places.SPOOL_ADVICE
     return LocalSide(
         journals,
         Catalog(catalog, owner) if writable else None,
-        Calls(),
+        calls,
         PUBLISH_BYTES,
         PUBLISH_SECONDS,
         is_published=True,

@@ -24,7 +24,7 @@ from keepstone.history.log import Log
 from keepstone.repository.identity import Identity, encode_identity, read_identity
 from keepstone.storage.base import Storage
 from keepstone.storage.cached import CachedStorage
-from keepstone.storage.places import cache_folder, cached_store
+from keepstone.storage.places import cache_bytes_max, cache_folder, cached_store
 from keepstone.storage.read_cache import ReadCache
 
 
@@ -103,4 +103,4 @@ def offline_storage(storage: Storage) -> Storage:
 
 
 def _cache(store_id: str, location: str) -> ReadCache:
-    return ReadCache(cache_folder(store_id, location) / "reads")
+    return ReadCache(cache_folder(store_id, location) / "reads", bytes_max=cache_bytes_max())

@@ -29,6 +29,9 @@ _REFUSED: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 class Calls:
     """The real calls. Subclass it to inject faults; every method is one system call."""
 
+    advice: str = ""
+    """What to say besides where one fails: what the folder is for, and how it is chosen."""
+
     def open(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> int:
         """Return a new descriptor, closed on exec."""
         return os.open(path, flags, mode, dir_fd=dir_fd)
@@ -169,9 +172,16 @@ def standing() -> Generator[None]:
 
 
 def translated(
-    error: OSError, action: str, path: str, *, needed: int = 0, landed: bool = False
+    error: OSError, action: str, path: str, *, needed: int = 0, landed: bool = False, advice: str = ""
 ) -> StorageError:
-    """Return the error that tells a caller what `error` means; `needed` is in bytes."""
+    """Return the error that tells a caller what `error` means; `needed` is in bytes, `advice` goes into the hint."""
+    found = _meaning(error, action, path, needed, landed)
+    if advice:
+        found.hint += f"; {advice}"
+    return found
+
+
+def _meaning(error: OSError, action: str, path: str, needed: int, landed: bool) -> StorageError:
     reason = error.strerror or str(error) or type(error).__name__
     message = f"cannot {action} {path}: {reason}"
     if landed:

@@ -7,6 +7,7 @@ be found by all others of the same user, however they were started.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,13 @@ from keepstone.storage import platform
 
 SPOOL_VARIABLE: Final = "KEEPSTONE_SPOOL"
 CACHE_VARIABLE: Final = "KEEPSTONE_CACHE"
+CACHE_BYTES_VARIABLE: Final = "KEEPSTONE_CACHE_BYTES"
+CACHE_BYTES_MAX: Final = 10 * 1024**3
+SPOOL_ADVICE: Final = (
+    f"it is in the spool, where items wait to be published; {SPOOL_VARIABLE} names another folder for it"
+)
+_SIZE: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,3}))? ?(|B|[KMGT]i?B)", re.ASCII | re.IGNORECASE)
+_POWERS: Final = " KMGT"
 _MACHINE_ID: Final = "/etc/machine-id"
 
 
@@ -31,6 +39,27 @@ def spool_folder(store_id: str, location: str) -> Path:
 def cache_folder(store_id: str, location: str) -> Path:
     """Return the folder for what may be deleted at any time: below `$KEEPSTONE_CACHE`, else in the user's cache."""
     return _cache_of(location) / store_id
+
+
+def cache_bytes_max() -> int:
+    """Return how much of each store is kept for reading: `$KEEPSTONE_CACHE_BYTES`, such as `20GB`, else 10 GiB.
+
+    Raises:
+        InvalidInputError: it is no size.
+    """
+    given = os.environ.get(CACHE_BYTES_VARIABLE, "").strip()
+    if not given:
+        return CACHE_BYTES_MAX
+    match = _SIZE.fullmatch(given)
+    if match is None:
+        raise InvalidInputError(
+            f"{CACHE_BYTES_VARIABLE} is {given!r}, not a size",
+            hint="write a number of bytes, or one with a unit: 500MB, 20GB, 1.5TiB; 0 keeps nothing",
+        )
+    whole, fraction, unit = match.groups(default="")
+    base = 1024 if "i" in unit.lower() else 1000
+    power = _POWERS.index(unit[0].upper()) if len(unit) > 1 else 0
+    return int(whole + fraction) * base**power // 10 ** len(fraction)
 
 
 def cached_store(location: str) -> str | None:

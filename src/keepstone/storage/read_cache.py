@@ -19,8 +19,8 @@ from keepstone.storage import platform
 from keepstone.storage.cache_entry import DamagedEntry, encode_entry, read_entry
 from keepstone.storage.cache_folder import FRESH_GENERATIONS, CacheFolder, LastSeen, folder_of
 from keepstone.storage.calls import Calls, close_quietly
+from keepstone.storage.places import CACHE_BYTES_MAX
 
-BYTES_MAX: Final = 10 * 1024**3
 ENTRY_BYTES_MAX: Final = 16 * 1024 * 1024
 _OBJECTS_KNOWN_MAX: Final = 4096
 _LISTED_SECONDS_MAX: Final = 1.0
@@ -88,7 +88,7 @@ class ReadCache:
         self,
         folder: str | os.PathLike[str],
         *,
-        bytes_max: int = BYTES_MAX,
+        bytes_max: int = CACHE_BYTES_MAX,
         calls: Calls | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
