@@ -42,6 +42,8 @@ class Scope(NamedTuple):
     """Collections of which items go over that are not removed."""
     refs: Mapping[str, bytes]
     """All refs of the source."""
+    withheld: tuple[str, ...] = ()
+    """Names that stay away, since they were of another kind at the target, and removed."""
 
 
 class Decision(NamedTuple):
@@ -94,7 +96,7 @@ def decide(target: Session, state: State, scope: Scope, agreed: Mapping[str, byt
         entries=tuple((VERSIONS, entry) for d in names.values() for entry in d.entries),
         names=tuple(name for name in names if name not in state.refs),
         versions=tuple(version for d in names.values() for version in d.versions),
-        withheld=tuple(selector for d in names.values() for selector in d.withheld),
+        withheld=(*scope.withheld, *(selector for d in names.values() for selector in d.withheld)),
         aliases=tuple(aliases.moved),
         conflicts=tuple(aliases.conflicts),
         agreed=aliases.agreed,

@@ -87,6 +87,11 @@ def read_source(session: Session, name: str, numbers: frozenset[int] | None) -> 
     return NameSource(name, ref, tuple(versions), tuple(tombstones) if numbers is None else ())
 
 
+def parted(source: NameRef, target: NameRef) -> bool:
+    """Whether a name is of two kinds, and was removed in one of the stores: neither takes it from the other then."""
+    return source.kind != target.kind and not (source.is_there and target.is_there)
+
+
 def check_same_kind(name: str, source: NameRef, target: NameRef, location: str) -> None:
     """Refuse a name that is an artifact in one store and a collection in the other, which is at `location`.
 
@@ -98,8 +103,8 @@ def check_same_kind(name: str, source: NameRef, target: NameRef, location: str) 
             f"{name!r} is of kind {source.kind} where it comes from, and of kind {target.kind} at {location}",
             name=name,
             kind=target.kind,
-            hint="a name keeps its kind for good: save it under another name in one of the two; "
-            "`--select`, `select=` brings the other names",
+            hint="a name keeps its kind for good: keep it under another name in one of the two, and take it away there "
+            f"(`keepstone remove {name}`); `--select`, `select=` brings the other names",
         )
 
 

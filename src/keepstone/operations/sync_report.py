@@ -39,7 +39,8 @@ class SyncChanges(NamedTuple):
     versions: tuple[SyncedVersion, ...] = ()
     """Versions that came, with their numbers in both stores."""
     withheld: tuple[str, ...] = ()
-    """Versions, as at the source, that stay away since they were removed at the target."""
+    """Versions, as at the source, that stay away since they were removed at the target; and names that were removed
+    there, and were of the other kind."""
     aliases: tuple[MovedAlias, ...] = ()
     """Aliases of the target that follow the source."""
     conflicts: tuple[AliasConflict, ...] = ()
@@ -71,9 +72,15 @@ class SyncChanges(NamedTuple):
         place = "there" if self.way == "push" else "here"
         lines += _some(renumbered, lambda v: f"  {v.source} is {v.target} {place}")
         lines += _some(self.aliases, _moved)
-        lines += _some(self.withheld, lambda s: f"  {s} was removed {place}, and stays away")
+        lines += _some(self.withheld, lambda selector: _withheld(selector, place))
         lines += _some(self.conflicts, lambda conflict: _conflict(conflict, self.way))
         return "\n".join(lines)
+
+
+def _withheld(selector: str, place: str) -> str:
+    if "@" in selector:
+        return f"  {selector} was removed {place}, and stays away"
+    return f"  {selector} stays away: {place} it was of another kind, which a removed name keeps"
 
 
 def _moved(alias: MovedAlias) -> str:

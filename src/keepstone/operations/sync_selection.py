@@ -104,8 +104,7 @@ def _named(state: State, item: str) -> set[str]:
 
 
 def _exists(state: State, name: str) -> bool:
-    ref = read_name_ref(state.refs[name], name)
-    return bool(ref.number or ref.newest)
+    return read_name_ref(state.refs[name], name).is_there
 
 
 def _ancestors(

@@ -31,7 +31,7 @@ from keepstone.operations.sync_decision import (
     pins_of,
 )
 from keepstone.operations.sync_memory import News
-from keepstone.operations.sync_names import NameSource, check_same_kind, read_source
+from keepstone.operations.sync_names import NameSource, check_same_kind, parted, read_source
 from keepstone.operations.sync_outbox import NEW_PACK_BYTES, has_items
 from keepstone.operations.sync_reading import at_once, open_footers
 from keepstone.operations.sync_rows import PackRows, too_far_ahead, wanted_rows
@@ -113,6 +113,7 @@ class _Survey:
         self._refs = self._state.refs
         self._rows: dict[PackName, list[PackRows]] = defaultdict(list)
         self._horizons: dict[str, int] = {}
+        self._apart = self._names_apart()
 
     def run(self) -> Survey:
         names = self._names()
@@ -153,11 +154,27 @@ class _Survey:
 
     # ---- names -------------------------------------------------------------------------------------------------------
 
+    def _names_apart(self) -> set[str]:
+        """Return the names that are of another kind there, for good, and were removed in one of the two stores."""
+        wanted = self._selection.names | self._selection.versions.keys()
+        both = wanted & self._refs.keys() & self._there.refs.keys()
+        return {
+            name
+            for name in both
+            if parted(read_name_ref(self._refs[name], name), read_name_ref(self._there.refs[name], name))
+        }
+
+    def _withheld(self) -> tuple[str, ...]:
+        moved = None if self._known.news is None else {ref.partition("@")[0] for ref in self._known.news.refs}
+        found = (name for name in sorted(self._apart) if moved is None or name in moved)
+        return tuple(name for name in found if read_name_ref(self._refs[name], name).is_there)
+
     def _names(self) -> set[str]:
         """Return the names that are looked at: all that are selected, or those among them that have moved."""
         selected = {
             name for name in self._selection.names if name in self._refs
         } | self._selection.versions.keys()
+        selected -= self._apart
         if self._known.news is None:
             return selected
         moved = {ref.partition("@")[0] for ref in (*self._known.news.refs, *self._known.open)}
@@ -165,7 +182,7 @@ class _Survey:
 
     def _collections(self) -> list[str]:
         found: list[str] = []
-        for name in sorted(self._selection.names & self._refs.keys()):
+        for name in sorted((self._selection.names & self._refs.keys()) - self._apart):
             if read_name_ref(self._refs[name], name).kind == "collection":
                 found.append(name)
         return found
@@ -220,6 +237,7 @@ class _Survey:
             )
             & frozenset(collections),
             self._refs,
+            self._withheld(),
         )
 
     # ---- entries -----------------------------------------------------------------------------------------------------

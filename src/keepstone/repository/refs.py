@@ -39,6 +39,11 @@ class NameRef(msgspec.Struct, frozen=True, array_like=True):
     """Of a collection: number of the newest snapshot that still exists, 0 for none; `digest` is its manifest's."""
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is anything of that name; else all of it was removed."""
+        return bool(self.number or self.newest)
+
+    @property
     def newest(self) -> int:
         """Number of the newest version that still exists, of an artifact or of a collection's snapshots; 0: none."""
         return self.snapshot if self.kind == "collection" else self.number
