@@ -15,10 +15,10 @@ import pytest
 from tests.history.conftest import NOW_NS, STORE_ID, step
 
 from keepstone.foundation.errors import ObjectExistsError
-from keepstone.history.commit import Commit
+from keepstone.history.commit import NO_PARENT, Commit
 from keepstone.history.log import Log
 from keepstone.history.state import State
-from keepstone.history.turns import ALONE, Turns
+from keepstone.history.turns import ALONE, KNOWN_COMMITS, RECENT_SECONDS, SILENCE_SECONDS_MAX, Turns
 from keepstone.storage.memory import MemoryStorage
 
 READ_SECONDS = 0.020
@@ -220,3 +220,73 @@ def test_any_number_of_writers_finds_an_order(storage: MemoryStorage, writers: i
 
     assert len({commit.number for commit in crowd.landed}) == 6 * writers
     assert max(crowd.overtaken) <= 6 * max(writers, ALONE)
+
+
+class Heard:
+    """The turns of one writer, `me`, who hears of commits that are made one after the other."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.turns = Turns(b"me      ", now=lambda: self.now)
+        self.number = 0
+
+    def hear(self, *writers: str) -> None:
+        for writer in writers:
+            self.now += READ_SECONDS + WRITE_SECONDS
+            self.turns.note([self._commit(writer)])
+            self.number += 1
+
+    def _commit(self, writer: str) -> Commit:
+        return Commit(
+            number=self.number,
+            parent=NO_PARENT,
+            txn=bytes(16),
+            store=STORE_ID,
+            writer=writer.encode().ljust(8),
+            time=NOW_NS + int(self.now * 1e9),
+        )
+
+    def wait_in_silence(self) -> float:
+        """Return how long it takes until it is one's turn, if nobody else says anything."""
+        began = self.now
+        while pause := self.turns.pause(self.number):
+            self.now += pause
+            self.turns.note_pause(pause)
+            self.now += READ_SECONDS
+            self.turns.note_read(READ_SECONDS)
+        return self.now - began
+
+
+def test_who_stays_gets_his_turn_among_many_who_append_once() -> None:
+    heard = Heard()
+    heard.hear("a", "b", "c", "me")
+
+    passed = 0
+    while heard.turns.pause(heard.number):
+        heard.hear(f"once{passed}")
+        passed += 1
+        assert passed <= KNOWN_COMMITS
+
+    # a, b and c are not waited for, who have gone; but in a crowd nobody goes before his turn.
+    assert passed > 3
+
+
+def test_after_a_quiet_time_nobody_is_waited_for() -> None:
+    heard = Heard()
+    heard.hear(*[f"w{number}" for number in range(30)], "me")
+    assert heard.turns.pause(heard.number)
+
+    heard.now += RECENT_SECONDS
+
+    # Who knows what happened meanwhile looks first.
+    assert heard.turns.should_look
+    assert heard.wait_in_silence() == 0
+
+
+def test_a_commit_that_took_a_minute_makes_nobody_wait_for_minutes() -> None:
+    heard = Heard()
+    heard.turns.note_write(60)
+    heard.turns.note_read(60)
+    heard.hear(*[f"w{number}" for number in range(30)], "me")
+
+    assert 1 < heard.wait_in_silence() < SILENCE_SECONDS_MAX + 1.5

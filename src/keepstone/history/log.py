@@ -319,6 +319,7 @@ class Log:
         if looks := not losses and turns.should_look:
             self._publish(self._followed(self._state, turns.ahead + 1))
             turns.note_look()
+            turns.note()
         while pause := turns.pause(self._state.length):
             self._sleep(pause)
             turns.note_pause(pause)

@@ -7,6 +7,7 @@ moment, never a commit. On media where reading costs no waiting all simply try.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,12 +17,16 @@ from keepstone.history.commit import Commit
 
 RECENT_COMMITS: Final = 8
 """How fast the log grows is seen from so many."""
-RECENT_NS: Final = 10 * 10**9
+KNOWN_COMMITS: Final = 64
+"""Whoever has none of so many newest commits is not known any more: programs that append once never come again."""
+RECENT_SECONDS: Final = 10.0
 """After so long without any commit nobody is waited for."""
 CROWDED: Final = 2.0
 """The log is crowded where commits follow each other in less than so many times of making one."""
 PATIENCE: Final = 2.5
 """Whoever is next may take so many times of making a commit, before who comes after goes instead."""
+SILENCE_SECONDS_MAX: Final = 3.0
+"""After so long without any commit all try, however many are next."""
 PAUSE_SECONDS_MAX: Final = 1.0
 AHEAD_MAX: Final = 16
 NEWS_MAX: Final = 64
@@ -31,6 +36,8 @@ _WRITE_SECONDS: Final = 0.05
 _READ_SECONDS: Final = 0.02
 _WEIGHT: Final = 0.2
 """Of the newest measurement."""
+_MEASURED_SECONDS_MAX: Final = 1.0
+"""What took longer was tried again and again, and says nothing of how long the next one takes."""
 
 
 class Turns:
@@ -46,7 +53,9 @@ class Turns:
         self._number = -1
         """Of the newest commit that was learned from."""
         self._waited = 0.0
-        """How long it is that nothing was heard of others [s]."""
+        """How long it is, of the time spent waiting here, that nothing was heard of others [s]."""
+        self._heard = -math.inf
+        """When the newest commits were heard of."""
         self._looked = now()
         self._opened = -1
         """The slot before which those whom nobody knows were let pass."""
@@ -61,7 +70,9 @@ class Turns:
 
     def hear(self, commits: Sequence[Commit]) -> None:
         """Take note of commits that are new here, in their order; from any thread."""
-        self._news.extend(commits)
+        if commits:
+            self._heard = self._now()
+            self._news.extend(commits)
 
     def note(self, commits: Sequence[Commit] = ()) -> None:
         """Learn from what was heard, and from these commits."""
@@ -72,7 +83,7 @@ class Turns:
     def _learn(self, commit: Commit) -> None:
         if commit.number <= self._number:
             return
-        if commit.time > self._times[-1] + RECENT_NS:
+        if commit.time > self._times[-1] + RECENT_SECONDS * 1e9:
             self._last.clear()
             self._times.clear()
         self._number = commit.number
@@ -80,7 +91,7 @@ class Turns:
         self._last.pop(commit.writer, None)
         self._last[commit.writer] = commit.number
         # Who was passed over twice in a round has gone.
-        gone = commit.number - 2 * len(self._last)
+        gone = commit.number - min(2 * len(self._last), KNOWN_COMMITS)
         for writer in [writer for writer, number in self._last.items() if number < gone]:
             del self._last[writer]
         self._waited = 0.0
@@ -92,11 +103,11 @@ class Turns:
 
     def note_write(self, seconds: float) -> None:
         """Learn how long it took to make a commit."""
-        self._write_seconds += _WEIGHT * (seconds - self._write_seconds)
+        self._write_seconds += _WEIGHT * (min(seconds, _MEASURED_SECONDS_MAX) - self._write_seconds)
 
     def note_read(self, seconds: float) -> None:
         """Learn how long it took to look for others' commits."""
-        self._read_seconds += _WEIGHT * (seconds - self._read_seconds)
+        self._read_seconds += _WEIGHT * (min(seconds, _MEASURED_SECONDS_MAX) - self._read_seconds)
         self._waited += seconds
         self._looked = self._now() - seconds
 
@@ -129,7 +140,7 @@ class Turns:
         rank = self._rank()
         if not rank:
             return self._door(number)
-        if self._waited >= rank * PATIENCE * self._cycle:
+        if self._waited >= min(rank * PATIENCE * self._cycle, SILENCE_SECONDS_MAX):
             # They have nothing to say.
             for writer in list(self._last)[:rank]:
                 del self._last[writer]
@@ -149,7 +160,7 @@ class Turns:
         if not is_due or self._opened == number or self._writer not in self._last:
             return 0.0
         self._opened = number
-        return self._cycle
+        return min(PAUSE_SECONDS_MAX, self._cycle)
 
     def _rank(self) -> int:
         """Return how many go first."""
@@ -172,4 +183,5 @@ class Turns:
 
     @property
     def _is_crowded(self) -> bool:
-        return len(self._times) > 1 and self._interval < CROWDED * self._cycle
+        is_recent = self._now() - self._heard < RECENT_SECONDS
+        return is_recent and len(self._times) > 1 and self._interval < CROWDED * self._cycle
