@@ -12,7 +12,8 @@ from tests.operations.bucket import Requests, bucket, buckets
 from tests.servers.fixtures import Machine
 
 import keepstone
-from keepstone.foundation.format import log_key
+from keepstone.foundation.format import CHECKPOINT_PREFIX, log_key
+from keepstone.history.checkpoint import COMMITS_MIN
 from keepstone.storage import locate
 from keepstone.storage.memory import MemoryStorage
 
@@ -179,6 +180,32 @@ def test_a_lost_cache_entry_does_not_bring_a_lost_history_back(url: str, tmp_pat
     put_back(url, kept)
     assert loaded(url) == "first"
     assert loaded(url) == "first"
+
+
+def test_a_lost_cache_entry_does_not_bring_lost_commits_back_below_a_checkpoint(
+    url: str, tmp_path: Path, machine: Machine
+) -> None:
+    kept = dict(objects(url))
+    with keepstone.open(url) as store:
+        for value in ("lost", "lost as well", "and this"):
+            store.save("m", value)
+    for path in (tmp_path / "here" / "cache").rglob("*-*"):
+        if path.is_file() and log_key(0).encode() in path.read_bytes():
+            path.unlink()
+    put_back(url, kept)
+    machine("there")
+    with keepstone.open(url) as store:
+        for number in range(COMMITS_MIN + 12):
+            store.save("m", number)
+        history = list(store.history())
+    assert any(key.startswith(CHECKPOINT_PREFIX) for key in objects(url))
+    machine("here")
+    # The first time, what is above the checkpoint is read; from then on it is known, and what lies below with it.
+    for _ in range(2):
+        assert loaded(url) == COMMITS_MIN + 11
+    with keepstone.open(url) as store:
+        assert list(store.history()) == history
+        assert store.load("m@v2") == 0
 
 
 def test_a_bucket_that_hangs_keeps_nobody_from_another_store(

@@ -14,6 +14,7 @@ from keepstone.foundation.errors import (
     DivergedError,
     KeepstoneError,
     NotFoundError,
+    StorageError,
     StoreNotFoundError,
     UnsupportedFormatError,
 )
@@ -50,28 +51,60 @@ def known_store(storage: Storage) -> KnownStore | None:
     if store_id is None:
         return None
     cache = _cache(store_id, storage.location)
-    kept = CachedStorage(storage, cache, offline=True)
     try:
-        identity = read_identity(kept)
-        log = Log(kept, store_id=identity.id_bytes, writer=bytes(WRITER_BYTES))
-        log.open()
-    except (CorruptionError, DivergedError):
+        kept = _kept_of(CachedStorage(storage, cache, offline=True), cache)
+    except UnsupportedFormatError:
+        return None
+    if kept is None or _hash_at(storage, kept.identity, kept.tip) != kept.tip_hash:
         cache.clear()
         return None
+    if kept.found is None:
+        return None
+    return KnownStore(kept.identity, CachedStorage(storage, cache, trusted_tip=kept.tip), kept.found)
+
+
+class _Kept(NamedTuple):
+    """What is kept here of a store, as it was last seen."""
+
+    identity: Identity
+    tip: int
+    """The number of the newest commit that was seen."""
+    tip_hash: bytes
+    found: Found | None = None
+    """The state then; None where some of it had to make room."""
+
+
+def _kept_of(storage: Storage, cache: ReadCache) -> _Kept | None:
+    """Return what is kept; None where it does not hold together, or does not say of which history it is.
+
+    Raises:
+        UnsupportedFormatError: a newer release keeps it.
+    """
+    try:
+        identity = read_identity(storage)
+        log = _log(storage, identity)
+        try:
+            state = log.open()
+        except StorageError:
+            # Older commits that are left are handed out later, below a checkpoint that vouches for none of them.
+            tip = cache.last_seen.tip()
+            return _Kept(identity, tip, log.commit_at(tip).hash)
+    except UnsupportedFormatError:
+        raise
     except KeepstoneError:
-        # Some of it had to make room.
         return None
-    tip = log.state.number
-    if tip < 0:
-        return None
+    return _Kept(identity, state.number, bytes(state.hash), log.found) if state.number >= 0 else None
+
+
+def _hash_at(storage: Storage, identity: Identity, number: int) -> bytes | None:
     try:
-        there = Log(storage, store_id=identity.id_bytes, writer=bytes(WRITER_BYTES)).commit_at(tip).hash
+        return _log(storage, identity).commit_at(number).hash
     except (NotFoundError, CorruptionError, DivergedError, UnsupportedFormatError):
-        there = None
-    if there != log.state.hash:
-        cache.clear()
         return None
-    return KnownStore(identity, CachedStorage(storage, cache, trusted_tip=tip), log.found)
+
+
+def _log(storage: Storage, identity: Identity) -> Log:
+    return Log(storage, store_id=identity.id_bytes, writer=bytes(WRITER_BYTES))
 
 
 def cached_storage(storage: Storage, identity: Identity) -> Storage:
