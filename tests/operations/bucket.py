@@ -62,10 +62,21 @@ requests = Requests()
 class Bucket(MemoryStorage):
     """Objects in memory behind requests."""
 
+    _made = 0
+
+    def _ask(self, verb: str, key: str, work: Callable[[], Any]) -> Any:
+        self._made += 1
+        return requests.make(verb, key, work)
+
     @property
     def location(self) -> str:
         """`bucket://` and the name."""
         return BUCKET + super().location.removeprefix(SCHEME)
+
+    @property
+    def requests_made(self) -> int:
+        """Through this storage alone."""
+        return self._made
 
     @property
     def reads_at_once(self) -> int:
@@ -73,22 +84,22 @@ class Bucket(MemoryStorage):
         return 16
 
     def read(self, key: str) -> bytes:
-        return requests.make("GET", key, lambda: MemoryStorage.read(self, key))
+        return self._ask("GET", key, lambda: MemoryStorage.read(self, key))
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
-        return requests.make("GET", key, lambda: MemoryStorage.read(self, key)[start:end])
+        return self._ask("GET", key, lambda: MemoryStorage.read(self, key)[start:end])
 
     def write_new(self, key: str, data: bytes) -> None:
-        requests.make("PUT", key, lambda: MemoryStorage.write_new(self, key, data))
+        self._ask("PUT", key, lambda: MemoryStorage.write_new(self, key, data))
 
     def write_hint(self, key: str, data: bytes) -> None:
-        requests.make("PUT", key, lambda: MemoryStorage.write_hint(self, key, data))
+        self._ask("PUT", key, lambda: MemoryStorage.write_hint(self, key, data))
 
     def size(self, key: str) -> int:
-        return requests.make("HEAD", key, lambda: len(MemoryStorage.read(self, key)))
+        return self._ask("HEAD", key, lambda: len(MemoryStorage.read(self, key)))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return requests.make("LIST", prefix, lambda: MemoryStorage.list(self, prefix))
+        return self._ask("LIST", prefix, lambda: MemoryStorage.list(self, prefix))
 
     @property
     def objects(self) -> dict[str, bytes]:

@@ -59,9 +59,13 @@ def test_what_is_new_costs_few_requests_and_nothing_new_two(
         assert here.push(url).is_nothing
     assert len(seen_) <= 2
     here.collection("c").update({f"q{number}": {"n": number} for number in range(500)})
+    here.flush()
+    (planned,) = here.plan_push(url).report.changes
     with proxy.counted() as seen_:
-        here.push(url)
+        (done,) = here.push(url).changes
     assert len(seen_) <= 8
+    assert done.requests == len(seen_)
+    assert done.requests <= planned.requests <= done.requests + 3
     assert not [request for request in seen_ if request.kind == "list"]
 
 

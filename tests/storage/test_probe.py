@@ -20,8 +20,9 @@ from keepstone.storage.base import ObjectInfo, Storage
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import locate
 from keepstone.storage.memory import MemoryStorage
-from keepstone.storage.probe import ProbeReport, probe
+from keepstone.storage.probe import PROBE_REQUESTS, ProbeReport, probe
 from keepstone.storage.remote import RemoteStorage
+from keepstone.storage.wrapper import requests_made
 
 
 @on_servers("moto", "ministack", "rgw")
@@ -32,6 +33,7 @@ def test_servers_that_heed_the_condition_pass_and_keep_nothing(bucket: Bucket) -
 
     assert report == ProbeReport(location=storage.location, threads=8, rounds=20, refused=141)
     assert bucket.sizes() == {}
+    assert requests_made(storage) == PROBE_REQUESTS
 
 
 def test_folders_and_memory_pass(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -19,6 +19,7 @@ from keepstone.history.commit import NO_PARENT, RefChange
 from keepstone.history.slots import Slots
 from keepstone.history.state import State
 from keepstone.operations.progress import ProgressCallback
+from keepstone.operations.sync_cost import creating_requests, sending_requests
 from keepstone.operations.sync_decision import Decision, agreed_after
 from keepstone.operations.sync_memory import (
     News,
@@ -44,6 +45,7 @@ from keepstone.storage.cached import behind_cache
 from keepstone.storage.calls import preparing
 from keepstone.storage.local import LocalStorage
 from keepstone.storage.locate import is_url, locate
+from keepstone.storage.wrapper import medium, requests_made
 
 Place = str | os.PathLike[str] | Repository
 Way = Literal["push", "pull"]
@@ -89,6 +91,8 @@ class _Sync:
         self._select = check_select(options.select)
         self._storage: Storage | None = None
         self._begun: dict[Way, int] = {}
+        self._opened: Repository | None = None
+        self._told = 0
         if isinstance(place, Repository):
             self._location = place.session.storage.location
         else:
@@ -98,6 +102,7 @@ class _Sync:
             raise InvalidInputError(
                 f"{self._location} is this store itself", hint="name another store to sync with"
             )
+        self._asked()
 
     @property
     def _has_journals(self) -> bool:
@@ -121,7 +126,7 @@ class _Sync:
             self._here.sealer.flush()
         session.refresh()
         if self._has_nothing_new():
-            return tuple(self._nothing(way) for way in ways)
+            return self._nothing()
         with self._open() as other:
             if other.session.writable and "pull" in ways:
                 # As with one's own: what programs that are gone left in a folder is published, so that it comes.
@@ -133,23 +138,41 @@ class _Sync:
         ways = self._ways
         self._here.session.refresh()
         if self._has_nothing_new():
-            return tuple(self._nothing(way) for way in ways)
+            return self._nothing()
         try:
             with self._open(reads_only=True) as other:
                 return tuple(self._look(way, other) for way in ways)
         except StoreNotFoundError:
             if not self._options.create:
                 raise
+            assert self._storage is not None
+            self._told -= creating_requests(self._storage)
             empty = open_repository(locate("memory://"), create=True, writable=True)
             try:
                 return tuple(self._look(way, empty) for way in ways)
             finally:
                 close_repository(empty)
 
-    def _nothing(self, way: Way) -> SyncChanges:
-        here = self._here.session.storage.location
-        source, target = (here, self._location) if way == "push" else (self._location, here)
-        return SyncChanges(way, source, target)
+    def _nothing(self) -> tuple[SyncChanges, ...]:
+        here, there = self._here.session.storage.location, self._location
+        return tuple(
+            SyncChanges(
+                way,
+                here if way == "push" else there,
+                there if way == "push" else here,
+                requests=self._asked(),
+            )
+            for way in self._ways
+        )
+
+    def _asked(self) -> int:
+        """Return how many requests were made since this was asked before."""
+        place = self._place if isinstance(self._place, Repository) else self._opened
+        storages = [self._here.session.storage, self._storage, place and place.session.storage]
+        found = [medium(storage) for storage in storages if storage is not None]
+        made = sum({id(storage): requests_made(storage) for storage in found}.values())
+        before, self._told = self._told, made
+        return made - before
 
     @contextmanager
     def _open(self, *, reads_only: bool = False) -> Generator[Repository]:
@@ -167,6 +190,7 @@ class _Sync:
             if pushes and not self._options.create:
                 error.hint = "if it is to be made, say so: `--create`, `create=True`"
             raise
+        self._opened = other
         try:
             yield other
         finally:
@@ -233,7 +257,10 @@ class _Sync:
         source, target = self._ends(way, other)
         selected = selection_of(source, self._select, lineage=self._options.lineage)
         found = survey(source.session, target.session, selected, self._known(way, other, self._memory()))
-        return changes_of(way, self._here, self._location, found, found.decision, None)
+        here, there = self._here.session.storage, self._storage or other.session.storage
+        from_, to = (here, there) if way == "push" else (there, here)
+        asked = self._asked() + sending_requests(from_, to, found)
+        return changes_of(way, self._here, self._location, found, found.decision, None, asked)
 
     def _go(self, way: Way, other: Repository) -> SyncChanges:
         source, target = self._ends(way, other)
@@ -264,7 +291,9 @@ class _Sync:
             progress=self._options.progress,
         )
         self._end(way, other, memory, before, done)
-        return changes_of(way, self._here, self._location, done.survey, done.decision, done.commit)
+        return changes_of(
+            way, self._here, self._location, done.survey, done.decision, done.commit, self._asked()
+        )
 
     def _message(self, way: Way, found: Survey, decision: Decision) -> str:
         # Where one's own store lies is nobody's business there.

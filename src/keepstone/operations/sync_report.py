@@ -32,6 +32,8 @@ class SyncChanges(NamedTuple):
     """Objects that are written, the commit among them; of a plan, about."""
     bytes: int = 0
     """Stored bytes that go over."""
+    requests: int = 0
+    """Requests to those of the two stores that are elsewhere; of a plan, about: what looking took, and what follows."""
     items: int = 0
     """Entries of collections that go over, removals among them."""
     names: tuple[str, ...] = ()
@@ -56,6 +58,8 @@ class SyncChanges(NamedTuple):
     def __str__(self) -> str:
         arrow = f"{self.way} {self.source} → {self.target}"
         lines: list[str] = []
+        about = "" if self.commit is not None or not self.objects else "about "
+        requests = f"{about}{plural(self.requests, 'request')}" if self.requests else ""
         if self.objects:
             counts = ", ".join(
                 (
@@ -64,10 +68,10 @@ class SyncChanges(NamedTuple):
                     plural(len(self.names), "new name"),
                 )
             )
-            objects = plural(self.objects, "object")
-            lines.append(f"{arrow}: {counts} ({plural(self.bytes, 'byte')} in {objects})")
+            sent = f"{plural(self.bytes, 'byte')} in {plural(self.objects, 'object')}"
+            lines.append(f"{arrow}: {counts} ({', '.join(filter(None, [sent, requests]))})")
         else:
-            lines.append(f"{arrow}: nothing new")
+            lines.append(f"{arrow}: nothing new{f' ({requests})' if requests else ''}")
         renumbered = [v for v in self.versions if v.source != v.target]
         place = "there" if self.way == "push" else "here"
         lines += _some(renumbered, lambda v: f"  {v.source} is {v.target} {place}")
@@ -107,6 +111,7 @@ def changes_of(
     found: Survey,
     decision: Decision,
     commit: Commit | None,
+    requests: int,
 ) -> SyncChanges:
     """Return what a survey and its commit come to."""
     own = here.session.storage.location
@@ -120,6 +125,7 @@ def changes_of(
         target,
         objects=objects,
         bytes=found.bytes,
+        requests=requests,
         items=found.items,
         names=decision.names,
         versions=decision.versions,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from keepstone.foundation.errors import InvalidInputError
 
@@ -33,6 +33,16 @@ class ReadsRanges(Protocol):
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes [start, end) of an object; shorter where the object ends before `end`."""
+        ...
+
+
+@runtime_checkable
+class CountsRequests(Protocol):
+    """A medium that is asked over a network."""
+
+    @property
+    def requests_made(self) -> int:
+        """How many requests were made so far, those that failed among them."""
         ...
 
 

@@ -74,6 +74,7 @@ class RemoteStorage:
         self._connected: tuple[RequestLoop, Bucket, weakref.finalize[[RequestLoop, Bucket], Any]] | None = (
             None
         )
+        self._requests = 0
         platform.renew_lock_after_fork(self)
 
     def __repr__(self) -> str:
@@ -96,6 +97,11 @@ class RemoteStorage:
     def reads_at_once(self) -> int:
         """16: a read is mostly waiting."""
         return READS_AT_ONCE
+
+    @property
+    def requests_made(self) -> int:
+        """How many requests were made so far, those that failed among them."""
+        return self._requests
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -184,6 +190,7 @@ class RemoteStorage:
                 for number, part in enumerate(of_size(chunks, PART_BYTES), 1):
                     if len(under_way) >= PARTS_AHEAD_MAX:
                         wait()
+                    self._count()
                     sending = bucket.send_part(name, upload, number, part)
                     under_way.append(submit(loop, _told(sending, bucket)))
             while under_way:
@@ -246,8 +253,13 @@ class RemoteStorage:
         from keepstone.storage.event_loop import submit
 
         loop, bucket = self._bucket()
+        self._count()
         future = submit(loop, _told(work(bucket), bucket))
         return self._outcome(future, bucket, action, key, seconds_max, past_the_end)
+
+    def _count(self) -> None:
+        with self._lock:
+            self._requests += 1
 
     def _outcome(
         self,

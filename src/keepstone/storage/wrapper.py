@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keepstone.storage.base import ObjectInfo, Parts, Storage
+from keepstone.storage.base import CountsRequests, ObjectInfo, Parts, Storage
 
 
 class StorageWrapper:
@@ -73,3 +73,16 @@ class StorageWrapper:
     def close(self) -> None:
         """Let go of what is kept open for reading."""
         self.inner.close()
+
+
+def medium(storage: Storage) -> Storage:
+    """Return what stands behind all wrappers."""
+    while isinstance(storage, StorageWrapper):
+        storage = storage.inner
+    return storage
+
+
+def requests_made(storage: Storage) -> int:
+    """Return how many requests a storage has made so far; 0 where asking is no request, as of a folder."""
+    inner: object = medium(storage)
+    return inner.requests_made if isinstance(inner, CountsRequests) else 0
