@@ -27,7 +27,7 @@ PROBE_PREFIX: Final = "probe/"
 THREADS: Final = 8
 ROUNDS: Final = 20
 PROBE_REQUESTS: Final = 7 + ROUNDS * (THREADS + 1) + ROUNDS + 1
-"""What trying a medium out takes, behind a `CreateGuard`: seven, the races and a look at each, and removing what was written."""
+"""What trying a medium out takes behind a `CreateGuard`: seven, the races, a look at each, and removing it all."""
 _HINT: Final = (
     "use a bucket whose server creates objects only if they are absent (If-None-Match), or `single_writer=True`, "
     "`--single-writer` where only one program ever writes"
