@@ -16,6 +16,7 @@ from keepstone.foundation.format import CHECKPOINT_PREFIX, log_key
 from keepstone.history.checkpoint import COMMITS_MIN
 from keepstone.storage import locate
 from keepstone.storage.memory import MemoryStorage
+from keepstone.storage.places import CACHE_BYTES_VARIABLE
 
 
 @pytest.fixture
@@ -167,6 +168,21 @@ def test_a_cache_that_lost_something_costs_requests_and_nothing_else(
     assert loaded(url) == 6
     shutil.rmtree(tmp_path / "here" / "cache")
     assert loaded(url) == 6
+
+
+def test_where_nothing_is_to_be_kept_nothing_piles_up(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_BYTES_VARIABLE, "0")
+
+    def count_after(value: int) -> int:
+        saved(url, value)
+        assert loaded(url) == value
+        return len(list((tmp_path / "here" / "cache").rglob("*")))
+
+    counts = [count_after(value) for value in range(6)]
+
+    assert counts[1:] == counts[1:2] * 5
 
 
 def test_a_lost_cache_entry_does_not_bring_a_lost_history_back(url: str, tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ class Turns:
     @property
     def ahead(self) -> int:
         """How many new commits are to be expected, so that they are read at once."""
+        if not self._is_recent:
+            # How fast the log grew before a quiet time says nothing.
+            return 1
         return max(1, min(AHEAD_MAX, round((self._now() - self._looked) / self._interval)))
 
     def pause(self, number: int) -> float:
@@ -182,6 +185,9 @@ class Turns:
         return max(self._cycle, (self._times[-1] - self._times[0]) / 1e9 / (len(self._times) - 1))
 
     @property
+    def _is_recent(self) -> bool:
+        return self._now() - self._heard < RECENT_SECONDS
+
+    @property
     def _is_crowded(self) -> bool:
-        is_recent = self._now() - self._heard < RECENT_SECONDS
-        return is_recent and len(self._times) > 1 and self._interval < CROWDED * self._cycle
+        return self._is_recent and len(self._times) > 1 and self._interval < CROWDED * self._cycle
