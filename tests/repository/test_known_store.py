@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.servers.fixtures import Machine
 import keepstone
 from keepstone.foundation.format import CHECKPOINT_PREFIX, log_key
 from keepstone.history.checkpoint import COMMITS_MIN
+from keepstone.operations.sync import NOTE_BYTES_MIN
 from keepstone.storage import locate
 from keepstone.storage.memory import MemoryStorage
 from keepstone.storage.places import CACHE_BYTES_VARIABLE
@@ -222,6 +224,37 @@ def test_a_lost_cache_entry_does_not_bring_lost_commits_back_below_a_checkpoint(
     with keepstone.open(url) as store:
         assert list(store.history()) == history
         assert store.load("m@v2") == 0
+
+
+def test_a_push_that_goes_on_looks_whether_what_it_wrote_is_there(
+    tmp_path: Path, net: Requests, machine: Machine
+) -> None:
+    with keepstone.open(tmp_path / "local") as local:
+        local.save("large", random.Random(1).randbytes(NOTE_BYTES_MIN + 1))
+        local.collection("items").update({f"key {number}": number for number in range(100)})
+        # Once as it should be, to know which request is the commit.
+        urls = [f"bucket://{tmp_path.name}-{number}" for number in range(2)]
+        for url in urls:
+            keepstone.open(url, create=True).close()
+        net.take()
+        local.push(urls[0])
+        made = net.take()
+        net.arm(
+            next(at for at, (verb, key) in enumerate(made, 1) if verb == "PUT" and key.startswith("log/"))
+        )
+        with pytest.raises(keepstone.StorageError):
+            local.push(urls[1])
+        assert net.heal()
+        for key in [key for key in objects(urls[1]) if key.startswith("packs/")]:
+            del objects(urls[1])[key]
+
+        local.push(urls[1])
+
+    machine("there")
+    with keepstone.open(urls[1], mode="r") as store:
+        assert dict(store.collection("items")) == {f"key {number}": number for number in range(100)}
+        assert len(store.load("large")) == NOTE_BYTES_MIN + 1
+        assert store.fsck(read_data=True).ok
 
 
 def test_a_bucket_that_hangs_keeps_nobody_from_another_store(

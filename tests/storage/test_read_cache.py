@@ -84,8 +84,18 @@ def test_the_end_of_an_object_is_known_once_it_was_read(tmp_path: Path) -> None:
     assert storage.read_range(PACK, 500, 99_999) == slow.inner.read(PACK)[500:]
     assert storage.read_range(PACK, 5_000, 6_000) == b""
     assert storage.read(PACK) == slow.inner.read(PACK)
-    assert storage.size(PACK) == 1000
     assert not slow.requests
+
+
+def test_the_size_says_that_an_object_is_there_unless_one_is_offline(tmp_path: Path) -> None:
+    storage, slow = cached(tmp_path, x=1000)
+    assert len(storage.read(PACK)) == storage.size(PACK) == 1000
+
+    slow.inner.delete(PACK)
+
+    with pytest.raises(ObjectNotFoundError):
+        storage.size(PACK)
+    assert CachedStorage(slow, ReadCache(tmp_path), offline=True).size(PACK) == 1000
 
 
 def test_last_and_absence_are_never_kept(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from keepstone.repository.refs import read_name_ref
 from keepstone.repository.session import Session
 from keepstone.repository.staging import packs_holding
 from keepstone.storage.base import ReadsRanges
+from keepstone.storage.cached import without_cache
 
 WHOLE_PACK_BYTES_MIN: Final = 8 * 1024 * 1024
 """A sync copies a pack byte for byte from this size on. Below it an orphan that was sealed from journals was sealed
@@ -77,7 +78,8 @@ def _record_of(name: PackName, size: int, footer_bytes: int, index: PackIndex) -
 def has_its_bytes(session: Session, record: PackRecord) -> bool:
     """Whether a pack's bytes are those of its name."""
     place = PackPlace(record.name.key, 0, record.size, record.footer_size)
-    storage = session.storage
+    # Those in the bucket: what was kept of them says nothing of what is there.
+    storage = without_cache(session.storage)
     return hash_of(storage, place, reads_at_once=storage.reads_at_once) == record.name.digest
 
 

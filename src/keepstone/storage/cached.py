@@ -3,7 +3,7 @@
 Layer: storage. Only what never changes is kept: packs, commits, checkpoints, the identity. A commit that is trimmed
 later stays here as what it was, which is no less right. A store that was put back from a copy may have other commits
 under the same numbers: kept ones are handed out up to the one that is known to be there still. Never kept are the hint
-LAST and that something is absent; offline, both are answered as they were last seen.
+LAST and that something is there or absent; offline, all are answered as they were last seen.
 """
 
 from __future__ import annotations
@@ -105,14 +105,17 @@ class CachedStorage(StorageWrapper):
         return data
 
     def size(self, key: str) -> int:
-        """Return the object's size in bytes."""
+        """Return the object's size in bytes.
+
+        Who asks wants to know whether it is there: what was kept of it does not say so, except offline.
+        """
         check_key(key)
-        size = self.cache.size_of(key) if _is_kept(key) and self._is_trusted(key) else None
-        if size is not None:
-            return size
-        if self.offline:
+        if not self.offline:
+            return self.inner.size(key)
+        size = self.cache.size_of(key) if _is_kept(key) else None
+        if size is None:
             self._refuse(key)
-        return self.inner.size(key)
+        return size
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, sorted by key.
