@@ -30,7 +30,7 @@ def test_a_pack_that_is_said_to_exist_and_does_not_is_put_again() -> None:
     pack = small_pack()
     storage = Mistaken(2)
 
-    put_pack(storage, record_of(pack, 0), pack.data)
+    put_pack(storage, record_of(pack, 0), pack.chunks)
 
     assert [storage.read(info.key) for info in storage.list("")] == [pack.data]
 
@@ -39,7 +39,7 @@ def test_a_medium_that_goes_on_saying_so_is_an_error_that_says_it() -> None:
     pack = small_pack()
 
     with pytest.raises(StorageError, match="said to exist, but reading finds nothing") as caught:
-        put_pack(Mistaken(99), record_of(pack, 0), pack.data)
+        put_pack(Mistaken(99), record_of(pack, 0), pack.chunks)
     assert caught.value.path
     assert caught.value.hint
     assert not caught.value.landed
