@@ -1,4 +1,4 @@
-"""Media that say of a pack that it exists, and it is not there: removed in between, or a wrong answer."""
+"""Media that say of an object that it exists, and it is not there: removed in between, or a wrong answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 
 from keepstone.blobs.pack import PackBuilder
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import ObjectExistsError, StorageError
+from keepstone.foundation.errors import ObjectExistsError, StorageBusyError, StorageError
 from keepstone.foundation.format import Origin
+from keepstone.repository.identity import create_identity, read_identity
 from keepstone.repository.staging import put_pack, record_of
 from keepstone.storage.memory import MemoryStorage
 
@@ -43,6 +44,15 @@ def test_a_medium_that_goes_on_saying_so_is_an_error_that_says_it() -> None:
     assert caught.value.path
     assert caught.value.hint
     assert not caught.value.landed
+
+
+def test_a_store_that_is_said_to_exist_and_does_not_is_made() -> None:
+    storage = Mistaken(1)
+
+    assert create_identity(storage, locks="local") == read_identity(storage)
+
+    with pytest.raises(StorageBusyError, match="said to exist, and is not there"):
+        create_identity(Mistaken(99), locks="local")
 
 
 def small_pack():  # type: ignore[no-untyped-def]

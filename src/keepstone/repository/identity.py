@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from keepstone.foundation.errors import (
     MalformedError,
     ObjectExistsError,
     ObjectNotFoundError,
+    StorageBusyError,
     StoreNotFoundError,
     UnsupportedFormatError,
 )
@@ -33,6 +35,9 @@ _PROBED: Final = re.compile(r"probe/[0-9a-f]{16}/[0-9a-z]+")
 
 _SLOT: Final = re.compile(rf"{LOG_PREFIX}[0-9]{{20}}")
 """Not any folder that is called `log` belongs to a store."""
+
+_TRIES: Final = 2
+"""To create what is said to exist, and is not there."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -76,14 +81,26 @@ def require_empty(storage: Storage) -> None:
 
 
 def create_identity(storage: Storage, *, locks: str) -> Identity:
-    """Create a store on empty storage and return its identity; of two creators at once both get the winner's."""
+    """Create a store on empty storage and return its identity; of two creators at once both get the winner's.
+
+    Raises:
+        StorageBusyError: the medium says that there is one, and that there is none.
+    """
     fresh = Identity(format=FORMAT_VERSION, store_id=os.urandom(16).hex(), locks=locks)
     fresh = msgspec.structs.replace(fresh, check=_check_of(fresh))
-    try:
-        storage.write_new(STORE_KEY, encode_identity(fresh))
-    except ObjectExistsError:
-        return read_identity(storage)
-    return fresh
+    for _ in range(_TRIES):
+        try:
+            storage.write_new(STORE_KEY, encode_identity(fresh))
+            return fresh
+        except ObjectExistsError:
+            # A request that was answered wrongly is no store; somebody else's is read.
+            with suppress(StoreNotFoundError):
+                return read_identity(storage)
+    raise StorageBusyError(
+        f"{storage.location}/{STORE_KEY} is said to exist, and is not there",
+        path=storage.location,
+        hint="try again; nothing was made",
+    )
 
 
 def encode_identity(identity: Identity) -> bytes:

@@ -20,6 +20,7 @@ from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
+    DigestMismatchError,
     CorruptionError,
     ObjectExistsError,
     ObjectNotFoundError,
@@ -200,6 +201,14 @@ class Staging:
         renamed = msgspec.structs.replace(record, name=PackName(self._base, record.name.digest))
         try:
             data = self._session.storage.read(record.name.key)
+            # What is damaged must not get a name that says it is whole.
+            if (found := Digest.of(data)) != record.name.digest:
+                raise DigestMismatchError(
+                    f"pack {record.name} reads as {found}",
+                    expected=record.name.digest.hex(),
+                    actual=str(found),
+                    hint="save it again; `keepstone fsck` tells what else is damaged",
+                )
             put_pack(self._session.storage, renamed, lambda: (part for part in (data,)))
         except ObjectNotFoundError as error:
             raise _gone(f"pack {record.name}") from error
