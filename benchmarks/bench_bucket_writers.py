@@ -29,7 +29,7 @@ from benchmarks.workers import fresh, spawn
 WRITERS: Final = 8
 READ_MS: Final = 20
 WRITE_MS: Final = 45
-_SECONDS: Final = 60
+_SECONDS: Final = 45
 _RUNS: Final = 3
 _ONE_NAME: Final = "all on one name"
 _ALONE: Final = "1 writer"
@@ -111,7 +111,9 @@ def run(settings: Settings) -> list[Case]:
             seconds = settings.scaled(_SECONDS) / (1 if way.is_far else 3)
             outcomes = {
                 crowd.title: [
-                    measure(folder / f"{number}-{turn}", access, way, crowd, seconds) for turn in range(runs)
+                    measure(folder / f"{number}-{turn}", access, way, crowd, seconds)
+                    # What goals are stated for is run several times; what stands beside it once.
+                    for turn in range(1 if number else runs)
                 ]
                 for number, crowd in enumerate(CROWDS)
             }

@@ -20,8 +20,8 @@ from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
-    DigestMismatchError,
     CorruptionError,
+    DigestMismatchError,
     ObjectExistsError,
     ObjectNotFoundError,
     StorageError,
