@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from keepstone.blobs.blobstore import BlobStore, PackPlace
 from keepstone.blobs.footer import Entry
-from keepstone.blobs.pack import TRAILER_BYTES, Pack, PackBuilder, footer_size, read_index, scan_blobs
+from keepstone.blobs.pack import TRAILER_BYTES, Pack, PackBuilder, footer_size, read_index
+from keepstone.blobs.pack_scan import scan_blobs
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import KeepstoneError, MalformedError
 from keepstone.foundation.format import Codec, Kind, Origin

@@ -10,7 +10,7 @@ import zstandard
 from tests.compat import vectors
 from tests.test_format_reader import Store, digest_of, read_frame, read_pack
 
-from keepstone.blobs.pack import scan_blobs
+from keepstone.blobs.pack_scan import scan_blobs
 from keepstone.blobs.recipe import decode_recipe
 from keepstone.foundation.format import Kind
 from keepstone.foundation.frame import decode_frame

@@ -16,7 +16,8 @@ from keepstone.blobs import pack_frame
 from keepstone.blobs.blobstore import BlobStore, PackPlace
 from keepstone.blobs.compression import Decompressor
 from keepstone.blobs.footer import Entry, PackIndex
-from keepstone.blobs.pack import PackBuilder, footer_size, read_index, scan_blobs
+from keepstone.blobs.pack import PackBuilder, footer_size, read_index
+from keepstone.blobs.pack_scan import scan_blobs
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import KeepstoneError
 from keepstone.foundation.format import Form, Kind, Origin

@@ -1,7 +1,7 @@
 """Packs: frames written back to back, a footer that indexes them, a trailer that finds the footer.
 
 Layer: blobs. Format: docs/format.md §3 and §4. Sizes and offsets are bytes; ranges are [start, end).
-A pack is written once and never changed; losing its footer loses no blob (`scan_blobs`).
+A pack is written once and never changed; losing its footer loses no blob (blobs/pack_scan.py).
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from keepstone.blobs.compression import (
     train,
 )
 from keepstone.blobs.footer import TOMBSTONE, Entry, Footer, PackIndex, Section, pack_section
-from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, encode_header, read_header, read_raw
+from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, encode_header, read_raw
 from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.encoding import encode
-from keepstone.foundation.errors import MalformedError, UnsupportedFormatError
+from keepstone.foundation.errors import MalformedError
 from keepstone.foundation.format import (
     FOOTER_BYTES_MAX,
-    PACK_FRAME_MAGIC,
     PACK_TRAILER_MAGIC,
     Codec,
     Kind,
@@ -343,65 +342,3 @@ def footer_size(tail: bytes | memoryview, *, where: str, end: int | None = None)
     if size + TRAILER_BYTES > (len(tail) if end is None else min(end, FOOTER_BYTES_MAX)):
         raise MalformedError(f"{where} has a footer of {size:,} bytes; fewer were read", where=where)
     return size + TRAILER_BYTES
-
-
-class ScannedBlob(NamedTuple):
-    """One frame that a scan found, whatever the footer says."""
-
-    offset: int
-    size: int
-    """Bytes of header and stored content together."""
-    kind: int
-    digest: Digest | None
-    """None where the content cannot be read."""
-
-
-def scan_blobs(data: bytes | memoryview, *, where: str) -> Iterator[ScannedBlob]:
-    """Yield the frames of a pack from its first byte on, stepping over damaged ones.
-
-    Dictionaries found on the way are used for the frames behind them, so nothing of the footer is needed.
-    """
-    data = bytes(data)
-    decompressor = Decompressor()
-    dictionaries: list[bytes] = []
-    offset = 0
-    while True:
-        try:
-            header = read_header(data, offset, where=where)
-        except MalformedError:
-            following = data.find(PACK_FRAME_MAGIC, offset + 1)
-            if following < 0:
-                return
-            offset = following
-            continue
-        end = offset + PACK_FRAME_HEADER_BYTES + header.stored_size
-        frame = data[offset:end]
-        if zlib.crc32(frame[PACK_FRAME_HEADER_BYTES:]) != header.check:
-            offset += 1
-            continue
-        raw = _read_scanned(frame, decompressor, dictionaries, where=where, offset=offset)
-        if raw is not None and header.kind == Kind.DICTIONARY:
-            dictionaries.append(raw)
-        yield ScannedBlob(offset, end - offset, header.kind, None if raw is None else Digest.of(raw))
-        offset = end
-
-
-def _read_scanned(
-    frame: bytes | memoryview,
-    decompressor: Decompressor,
-    dictionaries: list[bytes],
-    *,
-    where: str,
-    offset: int,
-) -> bytes | None:
-    # zstd refuses a frame with another dictionary than its own, so trying all of them cannot give wrong bytes.
-    for dictionary in [b"", *reversed(dictionaries)]:
-        identity = Digest.of(dictionary)[:8] if dictionary else NO_DICTIONARY
-        content = dictionary
-        try:
-            return read_raw(
-                frame, decompressor, bytes(identity), lambda _, c=content: c, where=where, offset=offset
-            )
-        except (MalformedError, UnsupportedFormatError):
-            continue
-    return None

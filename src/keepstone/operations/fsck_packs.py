@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from keepstone.blobs.compression import Decompressor
 from keepstone.blobs.footer import PackIndex, unpack_column
-from keepstone.blobs.pack import read_index, scan_blobs
+from keepstone.blobs.pack import read_index
+from keepstone.blobs.pack_scan import scan_blobs
 from keepstone.blobs.runs import Span
 from keepstone.foundation.clock import FOLLOW_AHEAD_NS_MAX
 from keepstone.foundation.format import INLINE_BYTES_MAX, PACK_PREFIX, Form, Kind
