@@ -290,17 +290,19 @@ class LastSeen:
             close_quietly(
                 self._calls, self._calls.open(f"{_SEEN}/tip-{number:020d}", flags, 0o600, dir_fd=root)
             )
-            for name in self._seen():
-                match = _TIP.fullmatch(name)
-                if match and int(match[1]) < number:
-                    self._folder.remove(f"{_SEEN}/{name}", dir_fd=root)
+            # Its own too, where another one was faster: whoever looks last leaves only the highest.
+            for tip in sorted(self._tips())[:-1]:
+                self._folder.remove(f"{_SEEN}/tip-{tip:020d}", dir_fd=root)
 
         if number > self.tip():
             self._folder.change(write)
 
     def tip(self) -> int:
         """Return the number of the newest commit that was ever seen; -1 for none."""
-        return max((int(match[1]) for name in self._seen() if (match := _TIP.fullmatch(name))), default=-1)
+        return max(self._tips(), default=-1)
+
+    def _tips(self) -> list[int]:
+        return [int(match[1]) for name in self._seen() if (match := _TIP.fullmatch(name))]
 
 
 def _units(size: int) -> int:
