@@ -330,7 +330,7 @@ class _Connection:
         if rule.fault is Fault.HANG_AFTER:
             return self._wait()
         if rule.fault in ANSWERS_AFTER:
-            return self._say(ANSWERS_AFTER[rule.fault], head, request) and not exchange.ends
+            return self._say(ANSWERS_AFTER[rule.fault], head, request, ends=exchange.ends)
         if rule.fault is Fault.HALF_ANSWERED:
             whole = exchange.head.raw
             self._client.send(whole + body[: len(body) // 2] if body else whole[: len(whole) // 2])
@@ -344,14 +344,18 @@ class _Connection:
         request.sent_bytes = sum(map(len, pieces))
         return b"".join(pieces)
 
-    def _say(self, answer: Answer, head: Head, request: Seen) -> bool:
+    def _say(self, answer: Answer, head: Head, request: Seen, *, ends: bool = False) -> bool:
         request.status = int(answer.status[:3])
         body = answer.body()
-        lines = (f"HTTP/1.1 {answer.status}", "Content-Type: application/xml", f"Content-Length: {len(body)}")
+        lines = [f"HTTP/1.1 {answer.status}", "Content-Type: application/xml", f"Content-Length: {len(body)}"]
+        ends = ends or head.closes
+        if ends:
+            # Else the client may send its next request while this end is closed.
+            lines.append("Connection: close")
         shown = b"" if request.method == "HEAD" else body
         request.answered_bytes = len(shown)
         self._client.send("\r\n".join((*lines, "", "")).encode() + shown)
-        return not head.closes
+        return not ends
 
     def _cut(self) -> bool:
         """End the client's connection with a reset, as a machine that has gone away."""
