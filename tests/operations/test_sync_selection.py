@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.operations.bucket import Requests
 
 import keepstone
 from keepstone import ArtifactNotFoundError, InvalidInputError, Store
@@ -99,6 +102,36 @@ def test_what_was_replaced_or_removed_is_published_nowhere(here: Store, there: S
     assert b"secret" not in stored
     assert b"removed version" not in stored
     assert b"stays" in stored
+
+
+def test_what_was_replaced_before_it_was_sealed_is_published_nowhere(
+    here: Store, tmp_path: Path, net: Requests
+) -> None:
+    place = f"bucket://{tmp_path.name}"
+    program = """
+import sys, keepstone
+with keepstone.open(sys.argv[1]) as store:
+    store.collection("c")["a"] = "the old secret"
+    print("set", flush=True)
+    sys.stdin.readline()
+    store.flush()
+"""
+    command = [sys.executable, "-c", program, here.location]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "set\n"
+        items = here.collection("c")
+        items["a"] = "new"
+        items.flush()
+        here.push(place, create=True)
+        other.communicate("go on\n")
+    assert other.returncode == 0
+    # Its pack is news, and what it says is not.
+    assert here.push(place).changes[0].items == 0
+    with keepstone.open(place) as store:
+        assert [row.digest for row in store.repository.session.entries.history("c", "a")] == [
+            items.digest_of("a")
+        ]
 
 
 @pytest.mark.parametrize("select", [["nothing"], ["models/"], ["m@v9"]])

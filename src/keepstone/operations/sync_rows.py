@@ -63,23 +63,24 @@ def wanted_rows(
 ) -> list[PackRows]:
     """Return which entries of `collection` in `packs` of the source go over; entries below `since` are dead.
 
-    `target` is None where it is known to have none of them.
+    `target` is None where it is known to have none of them, and all others of the source.
 
     Raises:
         CorruptionError, BlobNotFoundError: the footer of a pack cannot be read.
         InvalidInputError: an entry is stamped more than an hour ahead of this clock (rule 9).
     """
-    there = [] if target is None else target.entries.packs_of(collection)
     open_footers(source, packs)
-    rows: list[_Rows] = []
-    if target is not None:
-        open_footers(target, there)
-        rows += [_open(target, pack, collection) for pack in there]
-    rows += [_open(source, pack, collection) for pack in packs]
-    winners = _winners(rows, collection)[len(there) :]
+    fresh = [_open(source, pack, collection) for pack in packs]
+    if target is None:
+        other, there = source, _newer_than(fresh, source, packs, collection)
+    else:
+        other, there = target, target.entries.packs_of(collection)
+    open_footers(other, there)
+    known = [_open(other, pack, collection) for pack in there]
+    winners = _winners([*known, *fresh], collection)[len(known) :]
     ahead = source.clock.now_ns() + FOLLOW_AHEAD_NS_MAX
     chosen: list[PackRows] = []
-    for pack, of_pack, wanted in zip(packs, rows[len(there) :], winners, strict=True):
+    for pack, of_pack, wanted in zip(packs, fresh, winners, strict=True):
         stamps = of_pack.columns.stamps
         if stamps and stamps[0] < since:
             for row, stamp in enumerate(stamps):
@@ -90,6 +91,19 @@ def wanted_rows(
         if any(wanted):
             chosen.append(PackRows(pack, collection, wanted))
     return chosen
+
+
+def _newer_than(
+    fresh: Sequence[_Rows], source: Session, packs: Sequence[LivePack], collection: str
+) -> list[LivePack]:
+    """Return the other packs of the source in which something may supersede what is in `packs`.
+
+    Mostly there is none: only of journals that were sealed in another order than they were written in.
+    """
+    oldest = min((rows.columns.stamps[0] for rows in fresh if rows.columns.stamps), default=0)
+    looked_at = {pack.name for pack in packs}
+    others = (pack for pack in source.entries.packs_of(collection) if pack.name not in looked_at)
+    return [pack for pack in others if pack.record.stamp_max >= oldest]
 
 
 def _refuse_future(rows: _Rows, collection: str, wanted: bytearray, ahead: int) -> None:
