@@ -272,6 +272,18 @@ def test_another_store_in_the_old_one_s_place_is_noticed(here: Store, tmp_path: 
     assert here.sync(place).is_nothing
 
 
+def test_a_clone_is_a_new_store(here: Store, tmp_path: Path, net: Requests) -> None:
+    here.save("m", 1)
+    place = f"bucket://{tmp_path.name}"
+    assert len(keepstone.clone(here.location, place).changes[0].versions) == 1
+    here.save("m", 2)
+    for taken in (place, tmp_path / "here"):
+        with pytest.raises(InvalidInputError, match=r"there is a store at .* already"):
+            keepstone.clone(here.location, taken)
+    with keepstone.open(place) as other:
+        assert other.load("m") == 1
+
+
 # ---- damage --------------------------------------------------------------------------------------------------------
 
 

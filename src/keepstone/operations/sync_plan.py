@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
-from keepstone.foundation.errors import InvalidInputError
+from keepstone.foundation.errors import InvalidInputError, StoreNotFoundError
+from keepstone.foundation.format import STORE_KEY
 from keepstone.operations.progress import Progress, progress_of
 from keepstone.operations.sync import Place, SyncOptions, Way, plan, sync
 from keepstone.operations.sync_names import AliasConflict
 from keepstone.operations.sync_report import SyncChanges
 from keepstone.operations.sync_selection import check_select
+from keepstone.repository.identity import read_identity
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.repository import Repository
 from keepstone.storage.locate import is_url, locate
@@ -83,7 +85,7 @@ def clone(
 ) -> SyncReport:
     """Make a new store in a folder that holds all that the one at `source` holds. See `keepstone.clone`."""
     place = os.fspath(folder)
-    if not is_url(place) and os.path.exists(os.path.join(place, "store.json")):
+    if _is_store(place):
         raise InvalidInputError(
             f"there is a store at {place} already", hint="pull into it, or clone into a new folder"
         )
@@ -94,3 +96,13 @@ def clone(
         return SyncPlan(made, source, ("pull",), None, False, False, False).apply(progress=progress)
     finally:
         close_repository(made)
+
+
+def _is_store(place: str) -> bool:
+    if not is_url(place):
+        return os.path.exists(os.path.join(place, STORE_KEY))
+    try:
+        read_identity(locate(place, writable=False))
+    except StoreNotFoundError:
+        return False
+    return True
