@@ -21,7 +21,7 @@ from keepstone.history.validate import read_horizon
 from keepstone.operations.lock import parse_lock
 from keepstone.operations.orphans import WHOLE_PACK_BYTES_MIN
 from keepstone.operations.pins import PinnedLock
-from keepstone.operations.sync_content import Arrivals, Content, Root, Wanted
+from keepstone.operations.sync_content import Arrivals, Content, Root, Wanted, stored_bytes
 from keepstone.operations.sync_decision import (
     Decision,
     Scope,
@@ -136,7 +136,7 @@ class _Survey:
         content.add(self._pin_roots(scope, decision))
         packs, rows, wanted = self._whole_packs(content.wanted)
         size = sum(pack.record.size for pack in packs) + sum(map(_rows_bytes, (r for p in rows for r in p)))
-        size += sum(item.place.stored_size + sum(p.stored_size for _, p in item.pieces) for item in wanted)
+        size += stored_bytes(wanted)
         return Survey(
             source_state=self._state,
             target_state=self._there,
