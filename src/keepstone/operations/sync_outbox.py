@@ -97,7 +97,7 @@ class Outbox:
         Raises:
             CorruptionError: it is damaged; the message names an item or version in it.
         """
-        record = msgspec.structs.replace(pack.record, name=PackName(self._base, pack.name.digest))
+        record = msgspec.structs.replace(pack.record, name=self._name_of(pack.name.digest))
         self._write(record, lambda: self._copy(pack, record), pack.record.size)
 
     def _copy(self, pack: LivePack, record: PackRecord) -> None:
@@ -193,7 +193,7 @@ class Outbox:
 
     def _finish(self, builder: PackBuilder) -> None:
         pack = builder.finish()
-        record = record_of(pack, self._base)
+        record = record_of(pack, self._name_of(bytes(pack.digest)).base)
         self._write(record, lambda: self._put(record, pack.chunks), 0)
 
     def finish(self) -> None:
@@ -213,6 +213,12 @@ class Outbox:
             staging.take_over(record, ())
         if self.rider is not None:
             staging.carry(self.rider)
+
+    def _name_of(self, digest: bytes) -> PackName:
+        """Return the name of a pack that goes over: that of the first try, by which it is found again."""
+        name, state = PackName(self._base, digest), self._target.log.state
+        # It was committed then, though nobody came to note it, and merged since: that name is gone for good (rule 2).
+        return PackName(state.length, digest) if name in state.dropped else name
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 

@@ -188,16 +188,16 @@ class Staging:
         fresh = Staging(self._session, self._origin)
         fresh._builder = self._builder.copy()
         fresh._written_digests = set(self._written_digests)
-        floor = self._session.log.state.floor
+        state = self._session.log.state
         for record in self._written:
-            fresh._written.append(record if record.name.base >= floor else fresh._rewritten(record))
+            fresh._written.append(record if _can_be_added(record, state) else fresh._rewritten(record))
         for digest, place in self._relied.items():
             fresh._rely_again(digest, place)
         fresh.settle()
         return fresh
 
     def _rewritten(self, record: PackRecord) -> PackRecord:
-        # The floor has passed its name, which can never be added any more: the same bytes under a new one.
+        # Its name can never be added any more: the same bytes under a new one.
         renamed = msgspec.structs.replace(record, name=PackName(self._base, record.name.digest))
         try:
             data = self._session.storage.read(record.name.key)
@@ -263,7 +263,7 @@ class Staging:
             Restage: something that this relies on is not live any more.
         """
         stale = any(name not in state.packs for name in self._needs)
-        if stale or any(record.name.base < state.floor for record in self._written):
+        if stale or not all(_can_be_added(record, state) for record in self._written):
             raise Restage
         builder = self._builder.copy()
         for collection, entry in entries:
@@ -297,6 +297,11 @@ def record_of(pack: Pack, base: int) -> PackRecord:
         stamp_max=pack.stamp_max,
         origin=int(pack.origin),
     )
+
+
+def _can_be_added(record: PackRecord, state: State) -> bool:
+    """Whether a pack's name may still come to be live: not below the floor, nor once somebody added and dropped it."""
+    return record.name.base >= state.floor and record.name not in state.dropped
 
 
 def _gone(what: str) -> StaleDraftError:
