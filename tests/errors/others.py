@@ -48,6 +48,15 @@ def put_back(place: Place) -> object:
     return third.push(place.folder / "other")
 
 
+def replaced(place: Place) -> object:
+    third = other_store(place, "third")
+    third.save("m", 1)
+    third.push(place.folder / "other", create=True)
+    shutil.rmtree(place.folder / "other")
+    other_store(place).save("m", 2)
+    return third.push(place.folder / "other")
+
+
 def damaged(place: Place) -> object:
     with keepstone.open(place.folder / "other") as other:
         other.collection("big")["q"] = bytes(range(256)) * 2_000
@@ -68,6 +77,7 @@ OTHERS: Final[dict[str, Callable[[Place], object]]] = {
     "a name that is a collection there": other_kind,
     "an item from the future": from_the_future,
     "a store that was put back": put_back,
+    "another store in its place": replaced,
     "a damaged value": damaged,
     "cloning into a store": lambda p: keepstone.clone(p.path, p.path),
     "cloning what is no store": lambda p: keepstone.clone(p.folder / "none", p.folder / "new"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
-from tests.operations.bucket import Requests
+from tests.operations.bucket import Requests, bucket
 
 import keepstone
-from keepstone import Store
+from keepstone import DivergedError, Store
 from keepstone.operations import sync, sync_survey
 from keepstone.operations.sync_memory import SyncMemory, read_memory, remember
 
@@ -19,6 +20,26 @@ def place(tmp_path: Path, net: Requests) -> str:
     url = f"bucket://{tmp_path.name}"
     keepstone.open(url, create=True).close()
     return url
+
+
+def replace(place: str, *values: object) -> None:
+    """Let another store take the place of the one that is there, with these versions of `m`."""
+    bucket(place.removeprefix("bucket://")).objects.clear()
+    with keepstone.open(place, create=True) as other:
+        for value in values:
+            other.save("m", value)
+
+
+def test_what_is_saved_while_an_empty_store_is_filled_is_pushed(here: Store, there: Store) -> None:
+    there.save("theirs", "x")
+
+    def save(*_: object) -> None:
+        if "mine" not in here.names():
+            here.save("mine", "saved meanwhile")
+
+    here.pull(there, progress=save)
+    here.push(there)
+    assert there.load("mine") == "saved meanwhile"
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
@@ -55,3 +76,41 @@ def test_a_push_that_was_killed_after_its_commit_is_repeated_when_its_packs_were
         assert items["a"] == "x" * 300
         assert other.fsck(read_data=True).ok
     assert here.push(place).is_nothing
+
+
+# ---- another store in the old one's place ---------------------------------------------------------------------------
+
+
+def test_after_a_push_that_was_cut_off_another_store_there_is_taken_for_what_it_is(
+    here: Store, place: str, net: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "NOTE_BYTES_MIN", 10)
+    here.save("m", random.Random(3).randbytes(1_000_000))
+    net.arm(6)
+    with pytest.raises(keepstone.StorageError):
+        here.push(place)
+    assert net.heal()
+    memory = read_memory(here.repository.session, place)
+    assert memory is not None
+    assert memory.is_of_a_beginning
+    replace(place)
+    here.push(place)
+    assert here.push(place).is_nothing
+    here.save("m", "another")
+    assert [version.target for version in here.push(place).changes[0].versions] == ["m@v2"]
+
+
+@pytest.mark.parametrize("select", [["m"], None])
+def test_another_store_is_noticed_whatever_was_selected(
+    select: list[str] | None, here: Store, place: str
+) -> None:
+    here.save("m", 1, aliases=["prod"])
+    here.push(place, select=select)
+    replace(place, 1, 2)
+    for again in (select, None):
+        for verb in (here.push, here.pull, here.sync):
+            with pytest.raises(DivergedError, match="there is another store than at the last sync") as caught:
+                verb(place, select=again)
+            assert "--afresh" in caught.value.hint
+    assert here.sync(place, afresh=True).changes[0].versions
+    assert here.sync(place).is_nothing

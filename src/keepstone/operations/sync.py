@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from keepstone.foundation.errors import InvalidInputError, StorageError, StoreNotFoundError
+from keepstone.foundation.errors import DivergedError, InvalidInputError, StorageError, StoreNotFoundError
 from keepstone.foundation.names import plural
 from keepstone.history.commit import NO_PARENT, RefChange
 from keepstone.history.slots import Slots
@@ -25,6 +25,7 @@ from keepstone.operations.sync_memory import (
     News,
     SyncMark,
     SyncMemory,
+    another_store,
     memory_change,
     news_since,
     put_back,
@@ -203,6 +204,19 @@ class _Sync:
             return None
         return read_memory(self._here.session, self._location)
 
+    def _memory_of(self, other: Repository) -> SyncMemory | None:
+        """Return what is remembered of the store that is there now.
+
+        Raises:
+            DivergedError: another one was synced with.
+        """
+        memory = self._memory()
+        if memory is None or memory.store_id == other.session.identity.id_bytes:
+            return memory
+        if memory.is_of_a_beginning:
+            return None
+        raise another_store(self._location)
+
     def _has_nothing_new(self) -> bool:
         """Whether both are as the last sync left them: at most two reads of the other store.
 
@@ -224,11 +238,14 @@ class _Sync:
         assert storage is not None
         # A store that was put back may have another commit there than the one that was kept of it.
         slots = Slots(behind_cache(storage), memory.store_id, sleep=_no_sleep, random=_never)
-        if mark.other >= 0:
-            found = slots.find(mark.other)
-            if found is None or found.hash != mark.other_hash:
-                raise put_back(self._location, mark)
-        return "pull" not in ways or slots.find(mark.other + 1) is None
+        try:
+            found = slots.find(mark.other) if mark.other >= 0 else None
+            new = slots.find(mark.other + 1) if "pull" in ways else None
+        except DivergedError as error:
+            raise another_store(self._location) from error
+        if mark.other >= 0 and (found is None or found.hash != mark.other_hash):
+            raise put_back(self._location, mark)
+        return new is None
 
     # ---- one way -----------------------------------------------------------------------------------------------------
 
@@ -242,8 +259,6 @@ class _Sync:
         if marks:
             # The chain of hashes speaks for the older one.
             newest = max(marks, key=lambda mark: mark.other)
-            if memory.store_id != other.session.identity.id_bytes:
-                raise put_back(self._location, newest)
             require_same_history(other.session, newest, self._location)
         agreed, unsettled = dict(memory.agreed), frozenset(memory.open)
         news = None
@@ -256,7 +271,9 @@ class _Sync:
     def _look(self, way: Way, other: Repository) -> SyncChanges:
         source, target = self._ends(way, other)
         selected = selection_of(source, self._select, lineage=self._options.lineage)
-        found = survey(source.session, target.session, selected, self._known(way, other, self._memory()))
+        found = survey(
+            source.session, target.session, selected, self._known(way, other, self._memory_of(other))
+        )
         here, there = self._here.session.storage, self._storage or other.session.storage
         from_, to = (here, there) if way == "push" else (there, here)
         asked = self._asked() + sending_requests(from_, to, found)
@@ -265,7 +282,7 @@ class _Sync:
     def _go(self, way: Way, other: Repository) -> SyncChanges:
         source, target = self._ends(way, other)
         target.session.require_writable()
-        memory = self._memory()
+        memory = self._memory_of(other)
         before = target.session.log.state
 
         def selection() -> tuple[Selection, Known]:
@@ -345,8 +362,9 @@ class _Sync:
             return after
         if way == "pull":
             mark = SyncMark(target_number, source.number, bytes(source.hash))
-            pushed = mark if target_before.number < 0 else old.pushed
-            return msgspec.structs.replace(after, pulled=mark, pushed=pushed)
+            # Into an empty store: of what others save there meanwhile the one that is pulled from has nothing.
+            is_copy = target_before.number < 0 and news_since(self._here.session, -1, old) == News.none()
+            return msgspec.structs.replace(after, pulled=mark, pushed=mark if is_copy else old.pushed)
         return after
 
     def _end(

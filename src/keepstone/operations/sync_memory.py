@@ -19,12 +19,12 @@ from keepstone.history.commit import Commit, Hash, Natural, PackName, RefChange,
 from keepstone.history.state import State
 from keepstone.history.validate import FEATURES_REF
 from keepstone.operations.sync_reading import read_commits
+from keepstone.repository.medium import PROBE_PREFIX
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
 from keepstone.repository.staging import Staging
 
 SYNC_PREFIX: Final = ":sync/"
-PROBE_PREFIX: Final = ":probe/"
 _ID_DIGITS: Final = 16
 _BYTES_MAX: Final = 64 * 1024 * 1024
 _LOCATION_MAX: Final = 16 * 1024
@@ -65,6 +65,12 @@ class SyncMemory(msgspec.Struct, frozen=True, array_like=True):
     """Of the packs of a push that was begun and has not ended."""
     pull_base: Natural | None = None
     """The same of a pull."""
+
+    @property
+    def is_of_a_beginning(self) -> bool:
+        """Whether it says only that a sync was begun."""
+        is_begun = self.push_base is not None or self.pull_base is not None
+        return is_begun and not (self.pushed or self.pulled or self.agreed or self.open)
 
 
 class News(NamedTuple):
@@ -126,7 +132,7 @@ def require_same_history(log: Session, mark: SyncMark, location: str) -> None:
     """Return if a store still has the commit that a mark names.
 
     Raises:
-        DivergedError: it was put back, or is another one.
+        DivergedError: it was put back.
     """
     state = log.log.state
     found = state.hash if mark.other == state.number else None
@@ -141,6 +147,14 @@ def put_back(location: str, mark: SyncMark) -> DivergedError:
     return DivergedError(
         f"{location} no longer holds commit {mark.other} that was seen there at the last sync",
         hint="an older copy or another store took its place; if that is meant, sync afresh (`--afresh`, `afresh=True`)",
+    )
+
+
+def another_store(location: str) -> DivergedError:
+    """Return the error of a store that was never synced with, where one was."""
+    return DivergedError(
+        f"at {location} there is another store than at the last sync",
+        hint="if that is meant, sync afresh (`--afresh`, `afresh=True`)",
     )
 
 
