@@ -138,6 +138,22 @@ def test_what_is_written_and_small_is_kept_and_what_is_deleted_is_not(tmp_path: 
         storage.read(PACK)
 
 
+def test_what_is_forgotten_is_not_found_in_what_others_kept_of_it(tmp_path: Path) -> None:
+    key = "log/00000000000000000007"
+    ReadCache(tmp_path).put(key, 0, b"old commit", ends=True)
+    other = ReadCache(tmp_path)
+    other.put(key, 0, b"old", ends=False)
+    (tmp_path / "2").mkdir()
+    other = ReadCache(tmp_path)
+    other.put(key, 0, b"old commit", ends=True)
+    assert len(files_of(tmp_path)) == 3
+
+    other.forget(key)
+
+    assert files_of(tmp_path) == []
+    assert ReadCache(tmp_path).get(key, 0, 3) is None
+
+
 def test_what_is_larger_than_an_entry_is_kept_in_pieces(tmp_path: Path) -> None:
     storage, slow = cached(tmp_path, x=40 * MIB)
     data = storage.read(PACK)

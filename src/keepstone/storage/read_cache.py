@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from keepstone.storage import platform
@@ -201,6 +201,17 @@ class ReadCache:
 
     def _listed(self, key: str) -> _Known:
         known = _Known(self._monotonic())
+        for place in self._places(key):
+            match = _ENTRY.fullmatch(place.rpartition("/")[2])
+            if match:
+                first, last = int(match[1], 16), int(match[2], 16)
+                known.add(first, last, place)
+                if match[3]:
+                    known.size = last
+        return known
+
+    def _places(self, key: str) -> Iterator[str]:
+        """Yield the files of an object, below the cache's folder."""
         below = folder_of(key)
         for generation in self._folder.generations():
             try:
@@ -208,13 +219,7 @@ class ReadCache:
             except OSError:
                 continue
             for entry in entries:
-                match = _ENTRY.fullmatch(entry.name)
-                if match:
-                    first, last = int(match[1], 16), int(match[2], 16)
-                    known.add(first, last, f"{generation}/{below}/{entry.name}")
-                    if match[3]:
-                        known.size = last
-        return known
+                yield f"{generation}/{below}/{entry.name}"
 
     # ---- keeping -----------------------------------------------------------------------------------------------------
 
@@ -252,7 +257,8 @@ class ReadCache:
 
     def forget(self, key: str) -> None:
         """Keep nothing of an object any more."""
-        for _, _, place in self._known(key, anew=True).ranges:
+        # Every file: what other processes keep may lie within a range that is known, and would be found without it.
+        for place in self._places(key):
             self._folder.remove(f"{self._folder.root}/{place}")
         with self._lock:
             self._objects.pop(key, None)
