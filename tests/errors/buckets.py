@@ -159,6 +159,7 @@ BUCKETS: Final[dict[str, Callable[[Place], object]]] = {
     "a prefix that is an object as well": asked(round_trip, prefix="/team/taken"),
     "an empty prefix": asked(round_trip, prefix=""),
     "a server that overwrites": without_condition,
+    "a server that knows no condition": refused(Fault.NOT_IMPLEMENTED),
     "writing to a store on the web": lambda p: RemoteStorage(f"{NOBODY}/store").write_new("a", b"x"),
     "listing a store on the web": lambda p: list(RemoteStorage(f"{NOBODY}/store").list("")),
 }

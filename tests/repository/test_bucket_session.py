@@ -284,6 +284,18 @@ def test_a_medium_that_overwrites_can_be_used_by_one_writer(
         assert store.fsck().ok
 
 
+def test_a_medium_that_knows_no_condition_can_be_used_by_one_writer(
+    bucket: Bucket, proxy: Proxy, machine: Machine
+) -> None:
+    url = f"{bucket.url}/team"
+    proxy.fail(Fault.NOT_IMPLEMENTED, kind="put")
+    with keepstone.open(url, create=True, single_writer=True) as store:
+        store.save("a", 1)
+    with keepstone.open(url, mode="r") as store:
+        assert store.load("a") == 1
+    assert [request.status for request in proxy.seen if request.is_conditional] == [501]
+
+
 @everywhere
 def test_a_way_that_drops_the_condition_later_is_noticed_by_the_first_commit(url: str, proxy: Proxy) -> None:
     proxy.drops_condition = True

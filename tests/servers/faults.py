@@ -40,6 +40,8 @@ class Fault(StrEnum):
     CONFLICT = "409"
     """Two conditional writes met: the client is asked to try again. Nothing took effect."""
     FORBIDDEN = "403"
+    NOT_IMPLEMENTED = "501"
+    """What a server says that does not know the condition of a write."""
     FAILED_CONDITION = "412"
     """A refusal that is not so: nothing took effect, and the key may be free."""
     FAILED_CONDITION_AFTER = "412-after"
@@ -68,6 +70,7 @@ ANSWERS: Final = {
     Fault.TOO_MANY: Answer("429 Too Many Requests", "TooManyRequests"),
     Fault.CONFLICT: Answer("409 Conflict", "ConditionalRequestConflict"),
     Fault.FORBIDDEN: Answer("403 Forbidden", "AccessDenied"),
+    Fault.NOT_IMPLEMENTED: Answer("501 Not Implemented", "NotImplemented"),
     Fault.FAILED_CONDITION: _REFUSED,
     Fault.ERROR_IN_200: Answer("200 OK", "InternalError"),
 }

@@ -105,6 +105,7 @@ MET: Final = {
     Fault.TOO_MANY: (429, False),
     Fault.CONFLICT: (409, False),
     Fault.FORBIDDEN: (403, False),
+    Fault.NOT_IMPLEMENTED: (501, False),
     Fault.FAILED_CONDITION: (412, False),
     Fault.FAILED_CONDITION_AFTER: (412, True),
 }

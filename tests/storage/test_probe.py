@@ -59,6 +59,16 @@ def test_a_proxy_that_drops_the_condition_is_refused(bucket: Bucket, proxy: Prox
     assert bucket.sizes() == {}
 
 
+def test_a_server_that_does_not_know_the_condition_is_refused_at_once(bucket: Bucket, proxy: Proxy) -> None:
+    proxy.fail(Fault.NOT_IMPLEMENTED, kind="put", times=None)
+
+    with pytest.raises(UnsafeStorageError, match=r"only if it is absent: .* 501 NotImplemented") as caught:
+        probe(locate(bucket.url))
+
+    assert "single_writer" in caught.value.hint
+    assert proxy.counts()["put"] == 1
+
+
 class Careless(MemoryStorage):
     """Looks before it writes, and lets others in between: the condition without the atomicity."""
 

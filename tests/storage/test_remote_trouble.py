@@ -253,6 +253,9 @@ def test_odd_credentials_never_show(
         (500, "InternalError", Kind.BUSY),
         (200, "InternalError", Kind.BUSY),
         (503, "SlowDown", Kind.BUSY),
+        (501, "NotImplemented", Kind.UNKNOWN_THERE),
+        (501, "", Kind.UNKNOWN_THERE),
+        (400, "NotImplemented", Kind.UNKNOWN_THERE),
         (301, "PermanentRedirect", Kind.OTHER),
     ],
 )

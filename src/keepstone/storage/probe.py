@@ -22,16 +22,13 @@ from keepstone.foundation.errors import (
     UnsafeStorageError,
 )
 from keepstone.storage.base import Storage
+from keepstone.storage.trouble import UNSAFE_HINT
 
 PROBE_PREFIX: Final = "probe/"
 THREADS: Final = 8
 ROUNDS: Final = 20
 PROBE_REQUESTS: Final = 7 + ROUNDS * (THREADS + 1) + ROUNDS + 1
 """What trying a medium out takes behind a `CreateGuard`: seven, the races, a look at each, and removing it all."""
-_HINT: Final = (
-    "use a bucket whose server creates objects only if they are absent (If-None-Match), or `single_writer=True`, "
-    "`--single-writer` where only one program ever writes"
-)
 
 
 class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +45,8 @@ def probe(storage: Storage, *, threads: int = THREADS, rounds: int = ROUNDS) -> 
     """Try out below `probe/` what rests on the medium; whatever comes of it, what was written is removed.
 
     Raises:
-        UnsafeStorageError: it overwrites, has two winners, or does not show what was written. The message says which.
+        UnsafeStorageError: it overwrites, has two winners, does not show what was written, or knows no condition. The
+            message says which.
         StoragePermissionError: it may not be written or listed, so that nothing can be said.
         StorageError: it does not answer.
     """
@@ -180,5 +178,5 @@ def _unsafe(storage: Storage, what: str) -> UnsafeStorageError:
     return UnsafeStorageError(
         f"{storage.location} cannot keep a store that several write to: {what}",
         path=storage.location,
-        hint=_HINT,
+        hint=UNSAFE_HINT,
     )

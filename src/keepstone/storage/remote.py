@@ -163,7 +163,7 @@ class RemoteStorage:
         Raises:
             ObjectExistsError: the key is taken; nothing was changed.
             StorageBusyError: nobody knows whether it was created: read it back, or use `Retrying`.
-            UnsafeStorageError: the installed libraries cannot create an object only if it is absent.
+            UnsafeStorageError: the installed libraries, or the server, cannot create an object only if it is absent.
         """
         name = self._name_to_change("write", key)
         self._call(lambda b: b.create(name, bytes(data)), "write", key, _seconds_for(len(data)))
@@ -208,8 +208,8 @@ class RemoteStorage:
 
     def write_hint(self, key: str, data: bytes) -> None:
         """Create or replace an object."""
-        name = self._name_to_change("write", key)
-        self._call(lambda b: b.replace(name, bytes(data)), "write", key, _seconds_for(len(data)))
+        name = self._name_to_change("replace", key)
+        self._call(lambda b: b.replace(name, bytes(data)), "replace", key, _seconds_for(len(data)))
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
@@ -287,7 +287,7 @@ class RemoteStorage:
 
     def _error(self, trouble: Trouble, action: str, key: str) -> KeepstoneError:
         # Of what is written or listed only the bucket itself can be missing.
-        if trouble.kind is Kind.ABSENT and action in ("write", "list"):
+        if trouble.kind is Kind.ABSENT and action in ("write", "replace", "list"):
             trouble = trouble._replace(kind=Kind.NO_BUCKET)
         return raised(trouble, action, self._location, key)
 

@@ -20,6 +20,12 @@ from keepstone.foundation.errors import (
     StorageBusyError,
     StorageError,
     StoragePermissionError,
+    UnsafeStorageError,
+)
+
+UNSAFE_HINT: Final = (
+    "use a bucket whose server creates objects only if they are absent (If-None-Match), or `single_writer=True`, "
+    "`--single-writer` where only one program ever writes"
 )
 
 _CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -74,6 +80,8 @@ class Kind(Enum):
     PAST_THE_END = auto()
     DENIED = auto()
     NO_CREDENTIALS = auto()
+    UNKNOWN_THERE = auto()
+    """The server does not do what was asked for, and will not do it a moment later."""
     BUSY = auto()
     """The same request may succeed a moment later; whether this one took effect is unknown."""
     OTHER = auto()
@@ -121,6 +129,8 @@ def of_answer(status: int, code: str = "") -> Trouble:
         )
     if code in _EXISTS_CODES:
         return Trouble(Kind.EXISTS, detail)
+    if code == "NotImplemented" or status == 501:
+        return Trouble(Kind.UNKNOWN_THERE, detail)
     if code in _BUSY_CODES or status in _BUSY or status >= 500:
         return Trouble(Kind.BUSY, detail)
     if status in (404, 410):
@@ -201,6 +211,11 @@ def raised(trouble: Trouble, action: str, location: str, key: str) -> KeepstoneE
             )
         case Kind.NO_CREDENTIALS:
             return StoragePermissionError(f"{doing}: {trouble.detail}", path=place, hint=trouble.hint)
+        case Kind.UNKNOWN_THERE if action == "write":
+            # The condition is the one thing in it that servers of S3 may not know; what is replaced has none.
+            return UnsafeStorageError(
+                f"{doing} only if it is absent: {trouble.detail}", path=place, hint=UNSAFE_HINT
+            )
         case Kind.BUSY:
             return StorageBusyError(
                 f"{doing}: {trouble.detail}", path=place, hint=trouble.hint or "try again a little later"
