@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import pickle
 import threading
+import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +27,7 @@ from keepstone.foundation.errors import (
     UnsafeStorageError,
 )
 from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.event_loop import request_loop, run
 from keepstone.storage.remote import RemoteStorage
 from keepstone.storage.retrying import Retrying
 
@@ -311,6 +315,32 @@ def test_it_can_be_used_after_it_was_closed_and_while_it_is(bucket: Bucket) -> N
         stop.set()
         for one in reading:
             one.result()
+
+
+def test_what_is_closed_under_an_upload_leaves_no_connection_behind(storage: RemoteStorage) -> None:
+    loop = request_loop()
+    before = set(loop.kept)
+    reported: list[object] = []
+
+    def chunks() -> Generator[bytes]:
+        yield b"x" * (8 * MIB)
+        connected = loop.kept - before
+        assert connected
+        storage.close()
+        while connected & loop.kept:
+            time.sleep(0.001)
+        yield b"x" * (9 * MIB)
+
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    try:
+        storage.write_parts("packs/ab/large", 17 * MIB, chunks)
+        gc.collect()
+        run(loop, asyncio.sleep(0), seconds_max=10)
+    finally:
+        loop.set_exception_handler(None)
+
+    assert reported == []
+    assert storage.size("packs/ab/large") == 17 * MIB
 
 
 def test_a_pickle_holds_the_location_and_nothing_else(storage: RemoteStorage, proxy: Proxy) -> None:

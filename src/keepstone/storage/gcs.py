@@ -77,8 +77,9 @@ class GcsBucket:
 
     async def close(self) -> None:
         """Close its connections."""
-        if self._files._session is not None:
-            await self._files._session.close()
+        session, self._files._session = self._files._session, None
+        if session is not None:
+            await session.close()
 
     def trouble(self, error: Exception) -> Trouble:
         """Tell what an exception means."""

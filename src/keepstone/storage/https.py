@@ -95,7 +95,7 @@ class WebFolder:
 
     async def close(self) -> None:
         """Close its connections."""
-        session: Any = getattr(self._files, "_session", None)
+        session, self._files._session = self._files._session, None
         if session is not None:
             await session.close()
 

@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from keepstone.foundation.errors import (
     InvalidInputError,
@@ -170,14 +170,17 @@ class RemoteStorage:
 
     def write_parts(self, key: str, size: int, parts: Parts) -> None:
         """Create an object from its parts, several of which are on their way at once; as `write_new`."""
-        from keepstone.storage.event_loop import submit
-
         name = self._name_to_change("write", key)
         loop, bucket = self._bucket()
         if size <= SINGLE_BYTES_MAX or not isinstance(bucket, TakesParts):
             self.write_new(key, b"".join(parts()))
             return
-        upload = self._call(lambda _: bucket.begin_parts(name), "write", key, CALL_SECONDS_MIN)
+
+        def ask(work: Coroutine[Any, Any, _T], seconds: float = CALL_SECONDS_MIN) -> _T:
+            # All of it on one connection's bucket, also where `close` has let go of that meanwhile.
+            return self._outcome(self._begun(loop, bucket, work), bucket, "write", key, seconds)
+
+        upload = ask(bucket.begin_parts(name))
         sent: list[str] = []
         under_way: deque[Future[str]] = deque()
 
@@ -190,18 +193,16 @@ class RemoteStorage:
                 for number, part in enumerate(of_size(chunks, PART_BYTES), 1):
                     if len(under_way) >= PARTS_AHEAD_MAX:
                         wait()
-                    self._count()
-                    sending = bucket.send_part(name, upload, number, part)
-                    under_way.append(submit(loop, _told(sending, bucket)))
+                    under_way.append(self._begun(loop, bucket, bucket.send_part(name, upload, number, part)))
             while under_way:
                 wait()
-            self._call(lambda _: bucket.end_parts(name, upload, sent), "write", key, CALL_SECONDS_MIN)
+            ask(bucket.end_parts(name, upload, sent))
         except BaseException:
             for future in under_way:
                 future.cancel()
             try:
                 # What is never ended is stored, and paid for, until somebody notices.
-                self._call(lambda _: bucket.drop_parts(name, upload), "write", key, _DROP_SECONDS_MAX)
+                ask(bucket.drop_parts(name, upload), _DROP_SECONDS_MAX)
             except Exception:
                 pass
             raise
@@ -250,16 +251,16 @@ class RemoteStorage:
     def _call(
         self, work: _Work[_T], action: str, key: str, seconds_max: float, past_the_end: _T | None = None
     ) -> _T:
-        from keepstone.storage.event_loop import submit
-
         loop, bucket = self._bucket()
-        self._count()
-        future = submit(loop, _told(work(bucket), bucket))
+        future = self._begun(loop, bucket, work(bucket))
         return self._outcome(future, bucket, action, key, seconds_max, past_the_end)
 
-    def _count(self) -> None:
+    def _begun(self, loop: RequestLoop, bucket: Bucket, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        from keepstone.storage.event_loop import submit
+
         with self._lock:
             self._requests += 1
+        return submit(loop, _told(work, bucket))
 
     def _outcome(
         self,
@@ -322,6 +323,7 @@ async def _told(work: Coroutine[Any, Any, _T], bucket: Bucket) -> _T:
     import asyncio
 
     task = asyncio.current_task()
+    kept = cast("RequestLoop", asyncio.get_running_loop()).kept
     running = _RUNNING.setdefault(bucket, set())
     if task is not None:
         running.add(task)
@@ -334,6 +336,9 @@ async def _told(work: Coroutine[Any, Any, _T], bucket: Bucket) -> _T:
     finally:
         if task is not None:
             running.discard(task)
+        if bucket not in kept and not running:
+            # It was let go before this began, which opened connections that nobody else would close.
+            await bucket.close()
     raise _TroubleError(trouble)
 
 
