@@ -281,6 +281,19 @@ def test_a_list_of_2500_takes_three_requests_and_goes_on_after_a_failure(
         backend.delete_object(bucket.name, f"team/{key}")
 
 
+def test_a_server_that_ignores_ranges_gives_the_same_bytes(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plain_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        server.objects["/a-bucket/log/1"] = b"0123456789"
+        storage = RemoteStorage("s3://a-bucket")
+        for server.knows_ranges in (True, False):
+            for start, end in [(0, 10), (2, 5), (4, 99), (9, 10), (10, 12)]:
+                assert storage.read_range("log/1", start, end) == b"0123456789"[start:end]
+        storage.close()
+
+
 # ---- threads, processes, time --------------------------------------------------------------------------
 
 

@@ -42,12 +42,13 @@ class GcsBucket:
 
     async def read(self, key: str) -> bytes:
         """Return a whole object."""
-        return await self._ask("GET", self._download(key), {"alt": "media"})
+        return (await self._ask("GET", self._download(key), {"alt": "media"}))[1]
 
     async def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes [start, end)."""
-        data = await self._ask("GET", self._download(key), {"alt": "media"}, Range=f"bytes={start}-{end - 1}")
-        return cut(data, start, end)
+        asked = f"bytes={start}-{end - 1}"
+        status, data = await self._ask("GET", self._download(key), {"alt": "media"}, Range=asked)
+        return cut(data, start, end, status)
 
     async def create(self, key: str, data: bytes) -> None:
         """Create an object if there is none: generation 0 is that of what does not exist."""
@@ -63,15 +64,14 @@ class GcsBucket:
 
     async def size(self, key: str) -> int:
         """Return an object's size in bytes."""
-        answer = await self._ask("GET", f"{self._objects}/{quote(key, safe='')}", {"fields": "size"})
+        _, answer = await self._ask("GET", f"{self._objects}/{quote(key, safe='')}", {"fields": "size"})
         return int(json.loads(answer)["size"])
 
     async def page(self, prefix: str, after: str) -> Page:
         """Return up to 1,000 objects whose name begins with `prefix`."""
         asked = {"prefix": prefix, "maxResults": "1000", "fields": "items(name,size),nextPageToken"}
-        answer = json.loads(
-            await self._ask("GET", self._objects, asked | ({"pageToken": after} if after else {}))
-        )
+        _, data = await self._ask("GET", self._objects, asked | ({"pageToken": after} if after else {}))
+        answer = json.loads(data)
         found = [ObjectInfo(one["name"], int(one["size"])) for one in answer.get("items", ())]
         return Page(found, answer.get("nextPageToken", ""))
 
@@ -133,7 +133,7 @@ class GcsBucket:
         asked: dict[str, str],
         body: AsyncIterator[bytes] | None = None,
         **headers: str,
-    ) -> bytes:
+    ) -> tuple[int, bytes]:
         from yarl import URL
 
         session = await self._files._set_session()
@@ -152,7 +152,7 @@ class GcsBucket:
             data: bytes = await answer.read()
             if answer.status not in (200, 204, 206):
                 raise AnswerError(answer.status, _reason(data))
-            return data
+            return answer.status, data
 
 
 def _reason(body: bytes) -> str:

@@ -61,13 +61,14 @@ class S3Bucket:
 
     async def read(self, key: str) -> bytes:
         """Return a whole object."""
-        return await self._get(key)
+        return (await self._get(key))[1]
 
     async def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes [start, end)."""
-        return cut(await self._get(key, Range=f"bytes={start}-{end - 1}"), start, end)
+        status, data = await self._get(key, Range=f"bytes={start}-{end - 1}")
+        return cut(data, start, end, status)
 
-    async def _get(self, key: str, **how: str) -> bytes:
+    async def _get(self, key: str, **how: str) -> tuple[int, bytes]:
         answer = await self._ask("get_object", Key=key, **how)
         body = answer["Body"]
         try:
@@ -76,7 +77,7 @@ class S3Bucket:
             body.close()
         if len(data) != answer.get("ContentLength", len(data)):
             raise ConnectionError
-        return data
+        return int(answer["ResponseMetadata"]["HTTPStatusCode"]), data
 
     async def create(self, key: str, data: bytes) -> None:
         """Create an object if there is none."""
