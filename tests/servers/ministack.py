@@ -5,22 +5,20 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.servers.installer import run_installer
 from tests.servers.program import (
     Access,
     Program,
-    ServerFailedError,
     cache_folder,
-    child,
     command_line,
     free_port,
-    wait_until_it_listens,
+    listening,
 )
 
 VERSION: Final = "1.5.33"
@@ -54,10 +52,8 @@ def install() -> None:
     import venv
 
     venv.create(_home(), with_pip=True, clear=True)
-    pip = [str(_home() / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, f"ministack=={VERSION}"], capture_output=True, text=True)
-    if done.returncode:
-        raise ServerFailedError(f"pip could not install ministack: {done.stderr[-2_000:]}")
+    pip = str(_home() / "bin" / "pip")
+    run_installer("ministack", pip, "install", "-q", "--disable-pip-version-check", f"ministack=={VERSION}")
 
 
 @contextmanager
@@ -83,8 +79,7 @@ def running(folder: Path) -> Iterator[Access]:
         "DOCKER_HOST": f"unix://{folder}/no-docker.sock",
     }
     endpoint = f"http://127.0.0.1:{port}"
-    with child([str(_program())], log=log, environment=settings) as process:
-        wait_until_it_listens(endpoint, process, log=log)
+    with listening(endpoint, [str(_program())], log=log, environment=settings):
         yield Access(endpoint, KEY, SECRET)
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.servers.program import Access, Program, child, command_line, free_port, wait_until_it_listens
+from tests.servers.program import Access, Program, command_line, free_port, listening
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -101,8 +101,7 @@ def running(folder: Path) -> Iterator[Access]:
     folder.mkdir(parents=True, exist_ok=True)
     log, port = folder / "moto.log", free_port()
     endpoint = f"http://127.0.0.1:{port}"
-    with child([sys.executable, "-c", ALONE, str(port), str(ROOT)], log=log) as process:
-        wait_until_it_listens(endpoint, process, log=log)
+    with listening(endpoint, [sys.executable, "-c", ALONE, str(port), str(ROOT)], log=log):
         yield Access(endpoint, KEY, SECRET)
 
 

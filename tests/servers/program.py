@@ -146,6 +146,20 @@ def wait_until_it_listens(
     raise ServerFailedError(f"{process.args!r} does not listen at {endpoint}\n{tail_of(log)}")
 
 
+@contextmanager
+def listening(
+    endpoint: str, command: list[str], *, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a server until the block is left, which begins when it accepts connections.
+
+    Raises:
+        ServerFailedError: it did not start.
+    """
+    with child(command, log=log, environment=environment) as process:
+        wait_until_it_listens(endpoint, process, log=log)
+        yield
+
+
 def tail_of(log: Path, bytes_max: int = 4_000) -> str:
     return log.read_bytes()[-bytes_max:].decode(errors="replace") if log.exists() else f"no {log}"
 

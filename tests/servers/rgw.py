@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.servers.installer import run_installer
 from tests.servers.program import (
     Access,
     Program,
@@ -96,14 +97,10 @@ def install() -> None:
     """
     if not missing():
         return
-    if shutil.which("apt-get") is None:
-        raise ServerFailedError("Ceph RGW is installed by apt-get, which is not on this machine")
-    before = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ["apt-get"] if os.geteuid() == 0 else ["sudo", "-n", "apt-get"]
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run([*before, "apt-get", *arguments], env=quiet, capture_output=True, text=True)
-        if done.returncode:
-            raise ServerFailedError(f"apt-get {arguments[0]} failed: {done.stderr[-2_000:]}")
+        run_installer("Ceph RGW", *apt, *arguments, environment=quiet)
 
 
 class _Cluster:

@@ -6,22 +6,20 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.servers.installer import run_installer
 from tests.servers.program import (
     Access,
     Program,
-    ServerFailedError,
     cache_folder,
-    child,
     command_line,
     free_port,
-    wait_until_it_listens,
+    listening,
 )
 
 VERSION: Final = "3.7.1"
@@ -53,13 +51,9 @@ def install() -> None:
     """
     if not missing():
         return
-    if shutil.which("npm") is None:
-        raise ServerFailedError("s3rver is installed by npm, which is not on this machine")
     _home().mkdir(parents=True, exist_ok=True)
-    npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(_home()), f"s3rver@{VERSION}"]
-    done = subprocess.run(npm, capture_output=True, text=True)
-    if done.returncode:
-        raise ServerFailedError(f"npm could not install s3rver: {done.stderr[-2_000:]}")
+    where = ("--prefix", str(_home()))
+    run_installer("s3rver", "npm", "install", "--no-audit", "--no-fund", *where, f"s3rver@{VERSION}")
 
 
 @contextmanager
@@ -73,8 +67,7 @@ def running(folder: Path) -> Iterator[Access]:
     log, port = folder / "s3rver.log", free_port()
     command = [str(_program()), "-d", str(folder / "data"), "-a", "127.0.0.1", "-p", str(port)]
     endpoint = f"http://127.0.0.1:{port}"
-    with child([*command, "--silent", "--no-vhost-buckets"], log=log) as process:
-        wait_until_it_listens(endpoint, process, log=log)
+    with listening(endpoint, [*command, "--silent", "--no-vhost-buckets"], log=log):
         yield Access(endpoint, OWN_KEY, OWN_KEY)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers.program import child, free_port, wait_until_it_listens
+from tests.servers.program import free_port, listening
 from tests.storage.contract import StorageContract
 
 from keepstone.foundation.errors import StorageBusyError, StorageError
@@ -45,8 +45,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("azurite"), free_port()
     options = ["--silent", "--skipApiVersionCheck", "--inMemoryPersistence", "--disableTelemetry"]
     log = folder / "log"
-    with child([program, *options, "--blobPort", str(port)], log=log) as process:
-        wait_until_it_listens(f"http://127.0.0.1:{port}", process, log=log)
+    with listening(f"http://127.0.0.1:{port}", [program, *options, "--blobPort", str(port)], log=log):
         yield (
             f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};"
             f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
@@ -89,8 +88,7 @@ def fake_gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         url,
     ]
     log = folder / "log"
-    with child([str(program), *where], log=log) as process:
-        wait_until_it_listens(url, process, log=log)
+    with listening(url, [str(program), *where], log=log):
         yield url
 
 
