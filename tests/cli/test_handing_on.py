@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.permissions import only_readable
 
 import keepstone
 from keepstone.cli.main import main
@@ -123,15 +124,5 @@ def test_a_bundle_replaces_nothing_without_force(folder: Path, capsys: pytest.Ca
 def test_on_a_store_that_can_only_be_read_it_says_that_nothing_is_protected(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = folder / ".keepstone"
-    for path in [store, *store.rglob("*")]:
-        if path.is_dir():
-            path.chmod(0o555)
-    try:
-        if os.access(store, os.W_OK):
-            pytest.skip("this user may write everywhere")
+    with only_readable(folder / ".keepstone"):
         assert "garbage collection does not know" in said(capsys, "pin", "a")
-    finally:
-        for path in [store, *store.rglob("*")]:
-            if path.is_dir():
-                path.chmod(0o755)

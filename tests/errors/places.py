@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final
 
-import pytest
 from tests.errors.store_to_harm import Place
+from tests.permissions import only_readable
 
 import keepstone
 
@@ -25,10 +24,9 @@ def file_as_store(place: Place) -> object:
 
 def forbidden_folder(place: Place) -> object:
     folder = place.folder / "forbidden"
-    folder.mkdir(mode=0o500)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user may write everywhere")
-    return keepstone.open(folder / "store")
+    folder.mkdir()
+    with only_readable(folder):
+        return keepstone.open(folder / "store")
 
 
 def closed(place: Place) -> object:

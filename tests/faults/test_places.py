@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.faults.processes import dead, finished, forked
+from tests.permissions import only_readable
 
 import keepstone
 from keepstone.foundation.clock import Clock
@@ -27,48 +25,23 @@ from keepstone.foundation.format import JOURNAL_VALUE_BYTES_MAX
 
 HOUR_NS = 3_600 * 10**9
 LARGE = bytes(JOURNAL_VALUE_BYTES_MAX + 1)
-NOBODY = 65_534
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A store that another user may read, with published and journalled items."""
-    # Not below pytest's folder, which is private.
-    folder = Path(tempfile.mkdtemp(prefix="keepstone-test-"))
-    folder.chmod(0o755)
-    place = folder / "store"
+def place(tmp_path: Path) -> Path:
+    """A store with published and journalled items."""
+    place = tmp_path / "store"
     with keepstone.open(place) as store:
         store.save("model", {"a": 1})
         store.collection("items", durability="store")["published"] = 1
         store.collection("items")["journalled"] = 2
-    yield place
-    shutil.rmtree(folder)
-
-
-@contextmanager
-def without_permission(place: Path) -> Iterator[None]:
-    """Only reading is allowed in here: as another user where this is root, else by the folders' modes."""
-    if os.geteuid() == 0:
-        os.seteuid(NOBODY)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-        return
-    folders = [folder for folder, _, _ in os.walk(place)]
-    for folder in folders:
-        os.chmod(folder, 0o555)
-    try:
-        yield
-    finally:
-        for folder in folders:
-            os.chmod(folder, 0o755)
+    return place
 
 
 @pytest.mark.parametrize("mode", ["r", "a"])
 def test_a_store_that_may_only_be_read_reads_dead_and_living_journals(place: Path, mode: str) -> None:
     def read() -> None:
-        with without_permission(place), keepstone.open(place, mode=mode) as store:  # type: ignore[arg-type]
+        with only_readable(place), keepstone.open(place, mode=mode) as store:  # type: ignore[arg-type]
             items = store.collection("items")
             assert dict(items) == {"published": 1, "journalled": 2, "living": 3}
             assert store.load("model") == {"a": 1}
@@ -95,7 +68,7 @@ def test_a_store_is_not_made_where_writing_is_refused(tmp_path: Path) -> None:
     locked.mkdir()
 
     def create() -> None:
-        with without_permission(locked), pytest.raises(StorageError):
+        with only_readable(locked), pytest.raises(StorageError):
             keepstone.open(locked / "store")
 
     assert finished(forked(create))

@@ -1,6 +1,6 @@
 """The suite that every storage passes.
 
-Subclass `StorageContract` in a test module and override its fixture, to hold any medium to the port:
+Subclass `StorageContract` in a test module and give it its fixture, to hold any medium to the port:
 
     class TestMyStorage(StorageContract):
         @pytest.fixture
@@ -49,11 +49,7 @@ BAD_KEYS = (
 
 
 class StorageContract:
-    """What every storage must do."""
-
-    @pytest.fixture
-    def storage(self) -> Storage:
-        raise NotImplementedError("override the fixture `storage`")
+    """What every storage must do. The fixture `storage`, a new one, is the subclass's."""
 
     def test_reads_back_what_was_written(self, storage: Storage) -> None:
         storage.write_new("log/00000000000000000001", b"a commit")

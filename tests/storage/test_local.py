@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.permissions import only_readable
 from tests.storage.contract import StorageContract
 from tests.storage.faulty_calls import FaultyCalls
 from tests.storage.local_kinds import DATA, KINDS, each_kind, litter, local
@@ -233,15 +234,11 @@ def test_a_read_only_storage_reads_and_refuses_every_change(tmp_path: Path) -> N
     assert storage.read("log/1") == b"x"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_of_somebody_else_is_not_writable(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
+    with only_readable(tmp_path):
         assert not LocalStorage(tmp_path / "store").writable
         with pytest.raises(StoragePermissionError):
             LocalStorage(tmp_path / "store", writable=True).write_new("log/1", b"x")
-    finally:
-        tmp_path.chmod(0o700)
 
 
 def test_a_pickle_is_the_location_and_the_option(tmp_path: Path) -> None:
