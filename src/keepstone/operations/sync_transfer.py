@@ -97,8 +97,8 @@ class _Commit:
         staging.rely_on(found.needs)
         outbox.hand_over(staging)
         commit = self._session.log.append(lambda state: self._draft(staging, state))
-        # What was committed is known without asking the medium again.
-        self._session.entries.advance(self._session.log.state)
+        # What was committed is known without asking the medium again, and what is set from now on is stamped above it.
+        self._session.catch_up()
         self._target.sealer.merge_if_crowded()
         return Transferred(found, self._decision, commit)
 
