@@ -247,21 +247,6 @@ def test_items_from_the_future_are_refused(here: Store, there: Store) -> None:
     assert there.stats().commits == 0
 
 
-def test_what_is_set_after_a_sync_is_above_what_came(here: Store, there: Store) -> None:
-    clock = there.repository.session.clock
-    now = clock.now_ns
-    clock.now_ns = lambda: now() + 1_800 * 10**9
-    items = here.collection("c")
-    for verb, other, key in ((here.pull, there, "a"), (there.push, here, "b")):
-        items["before"] = key
-        there.collection("c")[key] = "theirs"
-        there.flush()
-        verb(other)
-        items[key] = "mine"
-        assert items[key] == "mine"
-    assert dict(items) == {"before": "b", "a": "mine", "b": "mine"}
-
-
 def test_another_store_in_the_old_one_s_place_is_noticed(here: Store, tmp_path: Path, net: Requests) -> None:
     place = f"bucket://{tmp_path.name}"
     here.save("m", 1)

@@ -1,4 +1,4 @@
-"""What others do to one of two stores during a sync, or between one that was cut off and the next."""
+"""What is done to one of two stores during a sync, right after it, or between one that was cut off and the next."""
 
 from __future__ import annotations
 
@@ -40,6 +40,38 @@ def test_what_is_saved_while_an_empty_store_is_filled_is_pushed(here: Store, the
     here.pull(there, progress=save)
     here.push(there)
     assert there.load("mine") == "saved meanwhile"
+
+
+def test_what_a_reader_cannot_publish_is_told_of(here: Store, there: Store) -> None:
+    there.collection("c")["k"] = 1
+    there.save("m", 1)
+    with keepstone.open(there.location, mode="r") as reader:
+        assert dict(reader.collection("c")) == {"k": 1}
+        for report in (here.pull(reader), here.pull(reader), reader.push(here)):
+            assert report.changes[0].waiting == 1
+            assert f"left out: what 1 journal at {there.location} held back" in str(report)
+        assert here.pull(reader, select=["m"]).changes[0].waiting == 0
+        assert here.pull(reader, select=["c"]).changes[0].waiting == 1
+        assert len(here.collection("c")) == 0
+    report = here.pull(there)
+    assert report.changes[0].waiting == 0
+    assert "left out" not in str(report)
+    assert dict(here.collection("c")) == {"k": 1}
+
+
+def test_what_is_set_after_a_sync_is_above_what_came(here: Store, there: Store) -> None:
+    clock = there.repository.session.clock
+    now = clock.now_ns
+    clock.now_ns = lambda: now() + 1_800 * 10**9
+    items = here.collection("c")
+    for verb, other, key in ((here.pull, there, "a"), (there.push, here, "b")):
+        items["before"] = key
+        there.collection("c")[key] = "theirs"
+        there.flush()
+        verb(other)
+        items[key] = "mine"
+        assert items[key] == "mine"
+    assert dict(items) == {"before": "b", "a": "mine", "b": "mine"}
 
 
 @pytest.mark.parametrize("when", ["before", "during"])

@@ -43,7 +43,7 @@ class Exchange(ABC):
         and removed items are removed there, too. Versions are added, under their numbers where the name is new and
         under the next ones else; one that was removed on either side stays away, or stays, there. An alias follows
         unless it was moved there as well: that is a conflict, it stays, and the report says so. `afresh` forgets what
-        was synced before.
+        was synced before. What other programs have not published yet stays behind: the report counts their journals.
 
         Raises:
             StoreNotFoundError: there is no store, and `create` is False.

@@ -34,6 +34,7 @@ from keepstone.operations.sync_memory import (
     require_same_history,
     stage_memory,
 )
+from keepstone.operations.sync_reading import waiting_journals
 from keepstone.operations.sync_report import SyncChanges, changes_of
 from keepstone.operations.sync_selection import Selection, check_select, selection_of
 from keepstone.operations.sync_survey import Known, Survey, survey
@@ -127,7 +128,7 @@ class _Sync:
             self._here.sealer.flush()
         session.refresh()
         if self._has_nothing_new():
-            return self._nothing()
+            return self._nothing(waiting_journals(session, None))
         with self._open() as other:
             if other.session.writable and "pull" in ways:
                 # As with one's own: what programs that are gone left in a folder is published, so that it comes.
@@ -154,7 +155,7 @@ class _Sync:
             finally:
                 close_repository(empty)
 
-    def _nothing(self) -> tuple[SyncChanges, ...]:
+    def _nothing(self, waiting: int = 0) -> tuple[SyncChanges, ...]:
         here, there = self._here.session.storage.location, self._location
         return tuple(
             SyncChanges(
@@ -162,6 +163,7 @@ class _Sync:
                 here if way == "push" else there,
                 there if way == "push" else here,
                 requests=self._asked(),
+                waiting=waiting if way == "push" else 0,
             )
             for way in self._ways
         )
@@ -285,8 +287,12 @@ class _Sync:
         memory = self._memory_of(other)
         before = target.session.log.state
 
+        collections: frozenset[str] | None = None
+
         def selection() -> tuple[Selection, Known]:
+            nonlocal collections
             selected = selection_of(source, self._select, lineage=self._options.lineage)
+            collections = None if selected.is_whole else selected.names
             return selected, self._known(way, other, memory)
 
         def base(found: Survey) -> tuple[int, bool]:
@@ -308,9 +314,10 @@ class _Sync:
             progress=self._options.progress,
         )
         self._end(way, other, memory, before, done)
-        return changes_of(
+        changes = changes_of(
             way, self._here, self._location, done.survey, done.decision, done.commit, self._asked()
         )
+        return changes._replace(waiting=waiting_journals(source.session, collections))
 
     def _message(self, way: Way, found: Survey, decision: Decision) -> str:
         # Where one's own store lies is nobody's business there.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Final, NamedTuple, TypeVar
@@ -73,6 +73,16 @@ def open_footers(session: Session, packs: Sequence[LivePack]) -> None:
 
     if session.storage.reads_at_once > 1:
         at_once(session, read, packs)
+
+
+def waiting_journals(session: Session, collections: Container[str] | None) -> int:
+    """Return how many known journals hold items of `collections` (None: of any) that are not published."""
+    sealed = session.log.state.sealed
+    return sum(
+        journal.header.journal_id not in sealed
+        and any(collections is None or name in collections for name in journal.rows)
+        for journal in session.spool.journals()
+    )
 
 
 class Frame(NamedTuple):

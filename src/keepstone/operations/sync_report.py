@@ -47,12 +47,14 @@ class SyncChanges(NamedTuple):
     """Aliases of the target that follow the source."""
     conflicts: tuple[AliasConflict, ...] = ()
     """Aliases that were moved in both stores, and stay as they are."""
+    waiting: int = 0
+    """Journals at the source that hold items which are not published yet, and so did not come; not of plans."""
     commit: int | None = None
     """Number of the target's commit; None where there was nothing to do, and in plans."""
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the target has it all."""
+        """Whether the target has all that is published at the source."""
         return not (self.objects or self.conflicts)
 
     def __str__(self) -> str:
@@ -78,6 +80,11 @@ class SyncChanges(NamedTuple):
         lines += _some(self.aliases, _moved)
         lines += _some(self.withheld, lambda selector: _withheld(selector, place))
         lines += _some(self.conflicts, lambda conflict: _conflict(conflict, self.way))
+        if self.waiting:
+            lines.append(
+                f"  left out: what {plural(self.waiting, 'journal')} at {self.source} held back; it is published by "
+                "the program that writes it, or by `keepstone recover` there"
+            )
         return "\n".join(lines)
 
 
