@@ -12,6 +12,7 @@ from typing import Any, Final
 from tests.faults.bucket_place import HERE, Place
 from tests.faults.failing_calls import View, view
 from tests.faults.failing_requests import Operation
+from tests.faults.sweep_operations import begin, change_much, put, stats
 
 import keepstone
 from keepstone.api import Store
@@ -77,19 +78,6 @@ def upload_a_pack(store: Store) -> None:
     write_pack(session, pack, session.log.state.length)
 
 
-def begin(store: Store) -> None:
-    """Acknowledge items in this process's own journal."""
-    store.collection("items", durability="process")["mine"] = "own"
-    store.collection("items", durability="disk")["twice"] = "new"
-
-
-def put(durability: Any) -> Callable[[Store], None]:
-    def act(store: Store) -> None:
-        store.collection("items", durability=durability)["new"] = "x" * 500
-
-    return act
-
-
 def put_and_flush(store: Store) -> None:
     items = store.collection("items", durability="process")
     for n in range(20):
@@ -99,15 +87,6 @@ def put_and_flush(store: Store) -> None:
 
 def save_large(store: Store) -> int:
     return store.save("large", LARGE).number
-
-
-def change_much(store: Store) -> None:
-    with store.transaction(message="both or none") as change:
-        assert change.load("model@v1") == {"old": 0}
-        change.save("model", MEDIUM[:200_000])
-        change.save("other", "new", aliases=["first"])
-        change.alias("model@v1", "prod")
-        change.remove("doomed@v1")
 
 
 def loaded(store: Store) -> object:
@@ -130,11 +109,6 @@ def asked(store: Store) -> object:
         len(items),
         dict(store.collection("items@v1")),
     )
-
-
-def stats(store: Store) -> object:
-    found = store.stats()
-    return found.artifacts, found.versions, found.entries, found.commits, found.packs
 
 
 def beside_of(store: Store, name: str) -> Path:

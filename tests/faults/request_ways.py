@@ -20,41 +20,25 @@ class Way(NamedTuple):
         return "-".join(part for part in parts if part)
 
 
+def _each(kind: str, *faults: Fault, forever: bool = False) -> tuple[Way, ...]:
+    return tuple(Way(fault, kind, forever) for fault in faults)
+
+
 _ANY: Final = (
-    Way(Fault.CUT),
-    Way(Fault.HALF_ANSWERED),
-    Way(Fault.SLOW_DOWN),
-    Way(Fault.FORBIDDEN),
-    Way(Fault.HANG),
-    Way(Fault.CUT, forever=True),
-    Way(Fault.SLOW_DOWN, forever=True),
-    Way(Fault.FORBIDDEN, forever=True),
-    Way(Fault.HANG, forever=True),
+    *_each("", Fault.CUT, Fault.HALF_ANSWERED, Fault.SLOW_DOWN, Fault.FORBIDDEN, Fault.HANG),
+    *_each("", Fault.CUT, Fault.SLOW_DOWN, Fault.FORBIDDEN, Fault.HANG, forever=True),
 )
 _PUTS: Final = (
-    Way(Fault.LOST, "put"),
-    Way(Fault.FAILED_CONDITION_AFTER, "put"),
-    Way(Fault.CONFLICT, "put"),
-    Way(Fault.HALF_SENT, "put"),
-    Way(Fault.LATE, "put"),
-    Way(Fault.SERVER_ERROR_AFTER, "put"),
-    Way(Fault.HANG_AFTER, "put"),
-    Way(Fault.FAILED_CONDITION, "put"),
-    Way(Fault.LOST, "put", forever=True),
-    Way(Fault.CONFLICT, "put", forever=True),
+    *_each("put", Fault.LOST, Fault.FAILED_CONDITION_AFTER, Fault.CONFLICT, Fault.HALF_SENT, Fault.LATE),
+    *_each("put", Fault.SERVER_ERROR_AFTER, Fault.HANG_AFTER, Fault.FAILED_CONDITION),
+    *_each("put", Fault.LOST, Fault.CONFLICT, forever=True),
 )
 """What took effect, or may, differs for requests that write."""
 _OTHER_WRITES: Final = (
-    Way(Fault.LOST, "delete"),
-    Way(Fault.LATE, "delete"),
-    Way(Fault.LOST, "multipart"),
-    Way(Fault.LATE, "multipart"),
-    Way(Fault.HALF_SENT, "multipart"),
-    Way(Fault.SERVER_ERROR_AFTER, "multipart"),
-    Way(Fault.CONFLICT, "multipart-complete"),
-    Way(Fault.ERROR_IN_200, "multipart-complete"),
-    Way(Fault.FAILED_CONDITION_AFTER, "multipart-complete"),
-    Way(Fault.LOST, "multipart", forever=True),
+    *_each("delete", Fault.LOST, Fault.LATE),
+    *_each("multipart", Fault.LOST, Fault.LATE, Fault.HALF_SENT, Fault.SERVER_ERROR_AFTER),
+    *_each("multipart-complete", Fault.CONFLICT, Fault.ERROR_IN_200, Fault.FAILED_CONDITION_AFTER),
+    *_each("multipart", Fault.LOST, forever=True),
 )
 ALL: Final = (*_ANY, *_PUTS, *_OTHER_WRITES)
 READING: Final = (_ANY[0], _ANY[1], _ANY[3], _ANY[4], _ANY[5], _ANY[7])
