@@ -114,6 +114,16 @@ def test_a_reader_of_a_large_file_may_go_away(folder: Path) -> None:
     loading.stderr.close()
 
 
+def test_a_path_that_cannot_be_written_whole_is_named_and_left_alone(folder: Path) -> None:
+    (folder / "big").write_bytes(os.urandom(400_000))
+    assert main(["save", "big", "big"]) == 0
+    limited = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", sys.executable, "-m", "keepstone"]
+    done = subprocess.run([*limited, "load", "big", "out"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (6, "keepstone: file too large: out\n")
+    assert sorted(path.name for path in folder.iterdir()) == [".keepstone", "big"]
+
+
 def test_an_executable_stays_one(folder: Path) -> None:
     (folder / "tool").write_text("#!/bin/sh\n")
     (folder / "tool").chmod(0o755)

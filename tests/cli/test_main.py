@@ -205,6 +205,29 @@ def test_a_reader_that_goes_away_is_silent_and_changes_no_exit_code() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+def test_what_cannot_be_printed_is_said_with_where() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*PYTHON, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert done.returncode == 6
+    assert done.stderr.startswith(
+        "keepstone: cannot write to standard output: No space left on device\n  hint: "
+    )
+
+
+def test_closed_streams_lead_nowhere(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" init; echo $?; exec >&- 2>&- <&-; "$@" list && : > listed', "sh", *PYTHON],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert done.stdout.endswith("0\n")
+    assert (tmp_path / "listed").exists()
+
+
 def test_a_terminal_without_utf8_gets_escapes(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([*PYTHON, "🦊"], capture_output=True, env=environment, cwd=tmp_path)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 from keepstone.cli.progress import Progress
 
@@ -90,3 +95,22 @@ def test_a_remark_stands_under_the_bar_and_the_bar_goes_on_below() -> None:
     assert shown[1] == "a remark"
     assert shown[2].endswith("4 of 4 files  2.0/s")
     assert shown[3:] == [""]
+
+
+def test_bytes_are_said_in_units_and_no_line_is_longer_than_the_terminal() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 34, 0, 0))
+    log, now = io.StringIO(), Time()
+    with (
+        open(theirs, "w", encoding="utf-8") as terminal,
+        Progress(terminal, 3 << 20, "bytes", now) as narrow,
+        Progress(log, 3 << 20, "bytes", now) as logged,
+    ):
+        now.seconds = 10
+        for progress in (narrow, logged):
+            progress.advance(1 << 20, note="of the second pack")
+        drawn = os.read(ours, 1000).decode()
+    os.close(ours)
+
+    assert log.getvalue().startswith("1.00 MiB of 3.00 MiB  102 KiB/s  20 s left  of the second pack\n")
+    assert drawn == "\r1.00 MiB of 3.00 MiB  102 KiB/s  "

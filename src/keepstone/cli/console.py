@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO
 
+from keepstone.foundation.errors import StorageError
+
 if TYPE_CHECKING:
     import argparse
 
@@ -25,6 +27,7 @@ class Console:
     def __init__(self) -> None:
         self._muted: set[int] = set()
         self._progress: Progress | None = None
+        _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 # A name with an emoji must not end a listing on a terminal that has no UTF-8.
@@ -102,14 +105,23 @@ class Console:
             return
         try:
             stream.write(data)  # type: ignore[arg-type]
-        except BrokenPipeError:
-            self._mute(sys.stderr if stream is sys.stderr else sys.stdout)
+        except OSError as error:
+            self._failed(sys.stderr if stream is sys.stderr else sys.stdout, error)
 
     def _flush(self, stream: TextIO) -> None:
         try:
             stream.flush()
-        except BrokenPipeError:
-            self._mute(stream)
+        except OSError as error:
+            self._failed(stream, error)
+
+    def _failed(self, stream: TextIO, error: OSError) -> None:
+        self._mute(stream)
+        if isinstance(error, BrokenPipeError) or stream is sys.stderr:
+            return
+        raise StorageError(
+            f"cannot write to standard output: {error.strerror or error}",
+            hint="what was printed is cut short; the store is as the command left it",
+        ) from error
 
     def _mute(self, stream: TextIO) -> None:
         self._muted.add(id(stream))
@@ -117,6 +129,13 @@ class Console:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())
         os.close(sink)
+
+
+def _open_closed_streams() -> None:
+    """Where the shell has closed a stream (`>&-`), let it lead nowhere: no file that is opened may take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def visible(text: str, *, lines: bool = True) -> str:

@@ -58,7 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         code = end.code if isinstance(end.code, int) else exit_codes.OK
     except BaseException as error:  # the one place where every end becomes an exit code
         code = _report(error, words, console)
-    console.finish()
+    try:
+        console.finish()
+    except KeepstoneError as error:
+        # What was still to be printed could not be: that is the end of the command, unless it had failed before.
+        code = _report(error, words, console) if code == exit_codes.OK else code
     return code
 
 

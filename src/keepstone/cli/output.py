@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from keepstone.foundation.errors import ConflictError, InvalidInputError
+from keepstone.foundation.errors import ConflictError, InvalidInputError, KeepstoneError
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -40,7 +41,7 @@ def write_file(
     os.makedirs(folder, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=".keepstone-", suffix=".tmp", dir=folder)
     try:
-        with open(handle, "wb") as file:
+        with _named(path), open(handle, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
             size = file.tell()
@@ -56,6 +57,17 @@ def write_file(
             os.unlink(draft)
         raise
     return size
+
+
+@contextmanager
+def _named(path: str) -> Generator[None]:
+    """Say of an error of writing to an open file which file it was: the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, KeepstoneError) or error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _link(draft: str, path: str, force: bool) -> None:

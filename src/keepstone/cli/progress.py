@@ -5,17 +5,21 @@ Layer: cli. Safe to call from several threads; writes to standard error only.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TextIO
 
+from keepstone.cli.formatting import size
 from keepstone.foundation.names import plural
 
 BAR_CELLS: Final = 24
 BAR_SECONDS: Final = 0.1
 """How often a bar is drawn."""
+_COLUMNS: Final = 120
+"""Of what does not say how wide it is."""
 LINE_SECONDS: Final = 10.0
 """How often a log gets a line."""
 
@@ -96,6 +100,8 @@ class Progress:
         self._shown_at, self._shown_done = now, self.done
         line = self._line(now)
         if self._is_bar:
+            # A line that the terminal breaks could not be drawn over.
+            line = line[: self._cells_max()]
             padding = " " * (self._shown_cells - len(line))
             self._shown_cells = len(line)
             self._write(f"\r{line}{padding}")
@@ -104,15 +110,28 @@ class Progress:
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._started, 1e-9)
-        rate = f"{self.done / seconds:,.1f}/s"
+        is_bytes = self._noun == "byte"
+        rate = f"{size(round(self.done / seconds)) if is_bytes else f'{self.done / seconds:,.1f}'}/s"
         if not self.total:
-            return "  ".join(filter(None, [plural(self.done, self._noun), rate, self._note]))
+            done = size(self.done) if is_bytes else plural(self.done, self._noun)
+            return "  ".join(filter(None, [done, rate, self._note]))
         filled = min(BAR_CELLS, BAR_CELLS * self.done // self.total)
         bar = f"[{'#' * filled}{'.' * (BAR_CELLS - filled)}] " if self._is_bar else ""
         left = (self.total - self.done) * seconds / self.done if self.done else 0.0
         remaining = f"{_duration(left)} left" if 0 < self.done < self.total else ""
-        counted = f"{bar}{self.done:,} of {plural(self.total, self._noun)}"
-        return "  ".join(filter(None, [counted, rate, remaining, self._note]))
+        counted = f"{self.done:,} of {plural(self.total, self._noun)}"
+        if is_bytes:
+            counted = f"{size(self.done)} of {size(self.total)}"
+        words = "  ".join(filter(None, [counted, rate, remaining, self._note]))
+        return words if len(bar + words) > self._cells_max() else bar + words
+
+    def _cells_max(self) -> int:
+        """Return how long a line may be; of a terminal one cell less than it has, where some break the line."""
+        try:
+            return (os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS) - 1
+        except (OSError, ValueError, AttributeError):
+            # No terminal of the system, or one that does not say how wide it is.
+            return _COLUMNS - 1
 
     def _write(self, text: str) -> None:
         try:

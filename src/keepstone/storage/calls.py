@@ -201,6 +201,13 @@ def _meaning(error: OSError, action: str, path: str, needed: int, landed: bool) 
             landed=landed,
             hint="check who owns it, and whether the disk is mounted read-only",
         )
+    if error.errno == errno.EFBIG:
+        return StorageError(
+            message,
+            path=path,
+            landed=landed,
+            hint="raise the limit of a file's size (ulimit -f), or use another file system",
+        )
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return StorageError(
             message, path=path, landed=landed, hint="raise the limit of open files (ulimit -n)"
