@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,25 @@ def test_a_bucket_that_does_not_exist_is_named(url: str, capsys: Shown) -> None:
         said = refused(capsys, *words)
         assert "the bucket does not exist" in said
         assert "create it" in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "advice"),
+    [
+        ("AWS_PROFILE", "nobody", "there is no such profile in ~/.aws: check AWS_PROFILE"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9", "begins with http:// or https://"),
+        ("AWS_DEFAULT_REGION", "no region", "that is no name of a region"),
+    ],
+)
+def test_a_setting_that_is_no_good_is_named(
+    variable: str, value: str, advice: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.setenv(variable, value)
+
+    said = refused(capsys, "--store", "s3://some-bucket/team", "list")
+    assert "the request could not be made" in said
+    assert advice in said

@@ -171,3 +171,33 @@ def test_storages_that_cannot_be_written_say_so() -> None:
     storage: Storage = MemoryStorage(writable=False)
     with pytest.raises(KeepstoneError, match="reading only"):
         probe(storage)
+
+
+def test_of_a_medium_that_falls_silent_nothing_more_is_asked() -> None:
+    class Silent(MemoryStorage):
+        asked = 0
+
+        def read(self, key: str) -> bytes:
+            if key.endswith("first"):
+                raise StorageBusyError("no answer", path=key)
+            return super().read(key)
+
+        def delete(self, key: str) -> None:
+            self.asked += 1
+            raise StorageBusyError("no answer", path=key)
+
+    silent = Silent()
+    with pytest.raises(StorageBusyError, match="no answer"):
+        probe(silent)
+    assert silent.asked == 1
+
+    class SilentInTheRace(Silent):
+        def read(self, key: str) -> bytes:
+            if key.endswith("00"):
+                raise StorageBusyError("no answer", path=key)
+            return MemoryStorage.read(self, key)
+
+    later = SilentInTheRace()
+    with pytest.raises(StorageBusyError, match="no answer"):
+        probe(later)
+    assert later.asked == 1

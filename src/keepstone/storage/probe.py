@@ -18,6 +18,7 @@ from keepstone.foundation.errors import (
     KeepstoneError,
     ObjectExistsError,
     ObjectNotFoundError,
+    StorageBusyError,
     StoragePermissionError,
     UnsafeStorageError,
 )
@@ -147,15 +148,20 @@ def _result(ask: Callable[[], list[bool]]) -> list[bool] | BaseException:
 
 
 def _clean_up(storage: Storage, written: list[str]) -> None:
-    def remove(key: str) -> None:
+    def is_answered(key: str) -> bool:
         try:
             storage.delete(key)
+        except StorageBusyError:
+            return False
         except KeepstoneError:
             # It takes up a few bytes; an error here would hide the one that matters.
             pass
+        return True
 
-    with ThreadPoolExecutor(storage.reads_at_once) as pool:
-        list(pool.map(remove, written))
+    # Where nobody answers any more, asking about the rest would only keep the caller waiting.
+    if is_answered(written[0]):
+        with ThreadPoolExecutor(storage.reads_at_once) as pool:
+            list(pool.map(is_answered, written[1:]))
 
 
 def _wins(storage: Storage, key: str, data: bytes) -> bool:

@@ -134,7 +134,7 @@ class S3Bucket:
         return Trouble(
             Kind.OTHER,
             f"the request could not be made ({type(error).__name__})",
-            "check the settings of AWS: endpoint, region, keys without line ends",
+            _hint_for_settings(error),
         )
 
     # ---- within ----------------------------------------------------------------------------------
@@ -335,6 +335,21 @@ def _is_without_credentials(error: Exception) -> bool:
         known.SSOError,
     )
     return any(isinstance(one, missing) for one in chain(error))
+
+
+def _hint_for_settings(error: Exception) -> str:
+    """Return what to look at; the text of the error only chooses, and is not shown."""
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        return "AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config, begins with http:// or https://"
+    return _SETTINGS.get(
+        type(error).__name__, "check the settings of AWS: endpoint, region, keys without line ends"
+    )
+
+
+_SETTINGS: Final = {
+    "ProfileNotFound": "there is no such profile in ~/.aws: check AWS_PROFILE",
+    "InvalidRegionError": "that is no name of a region: check AWS_REGION, AWS_DEFAULT_REGION, region in ~/.aws/config",
+}
 
 
 def _wrong_region(found: Trouble, answer: dict[str, Any]) -> Trouble | None:
