@@ -90,3 +90,20 @@ def test_recover_publishes_what_a_killed_program_left(store: Path, capsys: Shown
     assert main(["recover", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["journals"] == 0
     assert main(["load", "answers", "--key", "late"]) == 0
+
+
+def test_doctor_says_where_no_store_can_be_made_and_where_there_is_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init"]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "."]) == 6
+    said = capsys.readouterr().out
+    assert "there is no store, and none can be made: " in said
+    assert "is not empty and not a store: it holds " in said
+    assert said.endswith(f"there is one at {folder / '.keepstone'}\n")
+    assert main(["doctor", "new one"]) == 0
+    assert f"`keepstone init '{folder / 'new one'}'` makes one" in capsys.readouterr().out
+    assert main(["doctor", ""]) == 2
+    assert main(["doctor"]) == 0
+    assert not (folder / "new one").exists()

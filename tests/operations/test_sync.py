@@ -472,3 +472,19 @@ def test_large_packs_come_whole_from_a_bucket(
         bytes.fromhex(key[-64:]) for key in bucket(tmp_path.name).objects if key.startswith("packs/")
     }
     assert here.fsck(read_data=True).findings == ()
+
+
+def test_a_clone_that_was_cut_off_goes_on_when_it_is_called_again(full_store: Path, tmp_path: Path) -> None:
+    def cut_off(done: int, size: int | None) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keepstone.clone(full_store, tmp_path / "copy", progress=cut_off)
+    with keepstone.open(tmp_path / "copy", mode="r") as copy:
+        assert copy.names() == []
+    keepstone.clone(full_store, tmp_path / "copy")
+    with keepstone.open(tmp_path / "copy") as copy, keepstone.open(full_store) as store:
+        assert seen(copy) == seen(store)
+    with pytest.raises(InvalidInputError, match=r"there is a store at .* already"):
+        keepstone.clone(full_store, tmp_path / "copy")

@@ -137,11 +137,11 @@ def clone(
 ) -> SyncReport:
     """Make a new store in `folder`, with an id of its own, that holds all that the store at `source` holds.
 
-    What is cut off is made whole by `pull`. `Store.sync` keeps the two together from then on.
+    What was cut off goes on when it is called again. `Store.sync` keeps the two together from then on.
 
     Raises:
         StoreNotFoundError: there is no store at `source`; nothing was made.
-        InvalidInputError: `folder` holds something already.
+        InvalidInputError: `folder` holds something already, which a store without names does not.
     """
     from keepstone.operations.sync_plan import clone
 

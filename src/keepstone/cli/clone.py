@@ -9,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keepstone.cli.exchanging import show
+from keepstone.cli.location import require_online
 from keepstone.cli.parser import add_json
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 Make a new store in FOLDER, with an id of its own, that holds all that the store OTHER holds. `keepstone sync` keeps
-the two together from then on. If it is cut off, `keepstone pull OTHER` in FOLDER does the rest."""
+the two together from then on. If it is cut off, the same command does the rest."""
 EXAMPLES = """\
 keepstone clone other-store copy
 keepstone clone s3://bucket/team .keepstone
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Clone it, and say what came."""
     import keepstone
 
+    require_online(arguments, arguments.other, arguments.folder)
     with console.progress(0, "bytes") as progress:
         report = keepstone.clone(arguments.other, arguments.folder, progress=progress)
     return show(report, arguments, console)

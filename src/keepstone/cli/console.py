@@ -135,7 +135,7 @@ def _open_closed_streams() -> None:
     """Where the shell has closed a stream (`>&-`), let it lead nowhere: no file that is opened may take its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def visible(text: str, *, lines: bool = True) -> str:

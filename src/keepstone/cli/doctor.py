@@ -6,9 +6,11 @@ Layer: cli.
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
+from keepstone.cli.location import require_online, store_inside
 from keepstone.cli.parser import add_json
 from keepstone.cli.recover import of_other_host
 from keepstone.foundation.names import plural
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 HELP = """\
 Look at PLACE, a folder or a URL: can it be reached, may several programs write there at once, and is there a store? In
 a bucket eight writers race for the same keys, twenty times over; what they write is removed again, and nothing else is
-changed. Exit code 6 if several may not write there, or if that could not be tried."""
+changed. Exit code 6 if no store can be made there, if several may not write there, or if that could not be tried."""
 EXAMPLES = """\
 keepstone doctor s3://bucket/team
 keepstone doctor                    # the store that other commands would use
@@ -39,7 +41,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Look, and say what was found."""
     from keepstone.operations.doctor import examine_place
 
-    report = examine_place(arguments.place or console.store_path(arguments))
+    place: str = console.store_path(arguments) if arguments.place is None else arguments.place
+    require_online(arguments, place)
+    report = examine_place(place)
     if arguments.json:
         console.json(_facts(report))
     else:
@@ -72,7 +76,13 @@ def _print(report: DoctorReport, console: Console) -> None:
     if report.hint:
         console.out(report.hint)
     if report.store is None:
-        console.out("there is no store yet; `keepstone init` makes one")
+        if report.refusal:
+            console.out(f"there is no store, and none can be made: {report.refusal}")
+        else:
+            console.out(f"there is no store yet; `keepstone init {shlex.quote(report.location)}` makes one")
+        inside = store_inside(report.location)
+        if inside:
+            console.out(f"there is one at {inside}")
         return
     known = f", made for {report.store.recorded}" if report.store.recorded else ""
     console.out(f"there is a store, {report.store.id}, with {plural(report.store.commits, 'commit')}{known}")

@@ -9,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from keepstone.cli import exit_codes
+from keepstone.cli.location import require_online
 from keepstone.cli.parser import add_dry_run, add_json
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def _facts(way: dict[str, Any]) -> dict[str, Any]:
 
 def open_here(arguments: argparse.Namespace, console: Console, *, keeps: bool) -> Store:
     """Return the store that one stands in; `keeps`: it is made if there is none."""
+    require_online(arguments, arguments.other)
     from keepstone.cli.opening import open_to_change, open_to_keep, open_to_read
 
     if arguments.dry_run:

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
-from keepstone.cli.location import FOLDER, VARIABLE, is_url
+from keepstone.cli.location import FOLDER, VARIABLE, is_url, require_online
 from keepstone.cli.parser import add_json
 from keepstone.foundation.errors import StoreNotFoundError
 
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     import keepstone
 
     place = _place(arguments)
+    require_online(arguments, place)
     try:
         keepstone.open(place, create=False).close()
         is_new = False

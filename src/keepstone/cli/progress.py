@@ -129,7 +129,7 @@ class Progress:
         """Return how long a line may be; of a terminal one cell less than it has, where some break the line."""
         try:
             return (os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS) - 1
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError):
             # No terminal of the system, or one that does not say how wide it is.
             return _COLUMNS - 1
 
@@ -149,6 +149,9 @@ class _Nowhere:
 
     def flush(self) -> None:
         return None
+
+    def fileno(self) -> int:
+        raise OSError
 
 
 def _duration(seconds: float) -> str:

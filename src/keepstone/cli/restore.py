@@ -9,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keepstone.cli import exit_codes
+from keepstone.cli.location import require_online
 from keepstone.cli.opening import open_to_keep
 from keepstone.cli.parser import add_json
 from keepstone.foundation.errors import StoreNotFoundError
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Restore it and say what is where."""
     if arguments.to is not None:
         arguments.store = arguments.to
+    require_online(arguments, arguments.source)
     _check_before_making(arguments, console)
     with open_to_keep(arguments, console) as store:
         with console.progress(0, "bytes") as progress:

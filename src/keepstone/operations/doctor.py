@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from keepstone.blobs.spool import Stranger
 from keepstone.foundation.errors import (
+    InvalidInputError,
     KeepstoneError,
     ObjectNotFoundError,
     StoreNotFoundError,
@@ -19,13 +20,13 @@ from keepstone.foundation.errors import (
 )
 from keepstone.foundation.format import STORE_KEY
 from keepstone.operations.other_hosts import OtherHost, other_hosts
-from keepstone.repository.identity import Identity, read_identity
+from keepstone.repository.identity import Identity, read_identity, require_empty
 from keepstone.repository.local_side import local_side
 from keepstone.repository.medium import is_for_one_writer, probe_ref
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.storage import platform
 from keepstone.storage.base import Storage
-from keepstone.storage.locate import is_bucket, locate
+from keepstone.storage.locate import is_bucket, is_web, locate
 from keepstone.storage.probe import ProbeReport, probe
 
 _READS: Final = 5
@@ -59,6 +60,8 @@ class DoctorReport(NamedTuple):
     is_untried: bool
     """Whether `problem` is only that it could not be tried: of the medium itself nothing is known then."""
     hint: str
+    refusal: str
+    """Why no store can be made there; empty where there is one, or one can be made."""
     journals: str
     """Folder on this machine of what is not published yet."""
     is_lasting: bool
@@ -67,7 +70,7 @@ class DoctorReport(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether a store can be kept there by several at once."""
-        return not self.problem
+        return not (self.problem or self.refusal)
 
 
 def examine_place(location: str) -> DoctorReport:
@@ -82,7 +85,9 @@ def examine_place(location: str) -> DoctorReport:
     identity = _identity(storage)
     store = None if identity is None else _store(location)
     side = None if identity is None else local_side(storage, identity, writable=False)
-    tried = _try_out(storage)
+    refusal = "" if identity is not None else _refusal(storage)
+    # Whether several may write to a bucket is worth knowing where its root is taken as well.
+    tried = _try_out(storage) if storage.writable or identity is not None else _Tried()
     return DoctorReport(
         location=storage.location,
         read_ms=read_ms,
@@ -91,6 +96,7 @@ def examine_place(location: str) -> DoctorReport:
         problem=tried.problem,
         is_untried=tried.is_untried,
         hint=tried.hint,
+        refusal=refusal,
         journals=str(side.journals) if side is not None and side.journals is not None else "",
         is_lasting=side is None or side.is_lasting,
     )
@@ -133,6 +139,18 @@ def _store(location: str) -> StoreFound:
         )
     finally:
         close_repository(repository)
+
+
+def _refusal(storage: Storage) -> str:
+    if is_web(storage.location):
+        return "a store on the web can only be read"
+    if not storage.writable:
+        return "no permission to write there"
+    try:
+        require_empty(storage)
+    except InvalidInputError as error:
+        return error.message
+    return ""
 
 
 class _Tried(NamedTuple):

@@ -34,6 +34,7 @@ from keepstone.operations.sync_memory import (
     require_same_history,
     stage_memory,
 )
+from keepstone.operations.sync_place import how_to_name
 from keepstone.operations.sync_reading import waiting_journals
 from keepstone.operations.sync_report import SyncChanges, changes_of
 from keepstone.operations.sync_selection import Selection, check_select, selection_of
@@ -190,8 +191,8 @@ class _Sync:
         try:
             other = open_repository(storage, create=creates, writable=pushes or storage.writable)
         except StoreNotFoundError as error:
-            if pushes and not self._options.create:
-                error.hint = "if it is to be made, say so: `--create`, `create=True`"
+            if not self._options.create:
+                error.hint = how_to_name(error.location, creates=pushes)
             raise
         self._opened = other
         try:

@@ -11,16 +11,16 @@ from functools import cached_property
 from typing import NamedTuple
 
 from keepstone.foundation.errors import InvalidInputError, StoreNotFoundError
-from keepstone.foundation.format import STORE_KEY
 from keepstone.operations.progress import Progress, progress_of
 from keepstone.operations.sync import Place, SyncOptions, Way, plan, sync
+from keepstone.operations.sync_memory import stays_at_home
 from keepstone.operations.sync_names import AliasConflict
+from keepstone.operations.sync_place import how_to_name
 from keepstone.operations.sync_report import SyncChanges
 from keepstone.operations.sync_selection import check_select
-from keepstone.repository.identity import read_identity
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.repository import Repository
-from keepstone.storage.locate import is_url, locate
+from keepstone.storage.locate import locate
 
 
 class SyncReport(NamedTuple):
@@ -85,24 +85,19 @@ def clone(
 ) -> SyncReport:
     """Make a new store in a folder that holds all that the one at `source` holds. See `keepstone.clone`."""
     place = os.fspath(folder)
-    if _is_store(place):
-        raise InvalidInputError(
-            f"there is a store at {place} already", hint="pull into it, or clone into a new folder"
-        )
     # The source is looked for first: a name mistyped must not leave an empty store behind.
-    close_repository(open_repository(locate(source, writable=False), create=False, writable=False))
+    try:
+        close_repository(open_repository(locate(source, writable=False), create=False, writable=False))
+    except StoreNotFoundError as error:
+        error.hint = how_to_name(error.location, creates=False)
+        raise
     made = open_repository(locate(place), create=True, writable=True)
     try:
+        # What was cut off before its end holds no name yet: the same call goes on with it.
+        if not all(map(stays_at_home, made.session.log.state.refs)):
+            raise InvalidInputError(
+                f"there is a store at {place} already", hint="pull into it, or clone into a new folder"
+            )
         return SyncPlan(made, source, ("pull",), None, False, False, False).apply(progress=progress)
     finally:
         close_repository(made)
-
-
-def _is_store(place: str) -> bool:
-    if not is_url(place):
-        return os.path.exists(os.path.join(place, STORE_KEY))
-    try:
-        read_identity(locate(place, writable=False))
-    except StoreNotFoundError:
-        return False
-    return True
