@@ -13,8 +13,8 @@ from keepstone.blobs.compression import (
     DICTIONARY_RAW_BYTES_MIN,
     Decompressor,
     Dictionary,
-    compress,
     compress_many,
+    new_compressor,
     train,
 )
 from keepstone.foundation.errors import MalformedError
@@ -47,7 +47,7 @@ def decompressed(stored: bytes, raw_size: int, dictionary: Dictionary | None = N
 
 @given(raw=st.binary(min_size=1, max_size=5000), level=st.sampled_from([1, 3, 12]))
 def test_any_bytes_come_back(raw: bytes, level: int) -> None:
-    assert decompressed(compress(raw, level), len(raw)) == raw
+    assert decompressed(new_compressor(level).compress(raw), len(raw)) == raw
 
 
 @given(blobs=st.lists(st.binary(min_size=1, max_size=300), max_size=20))
@@ -79,12 +79,12 @@ def test_no_dictionary_where_it_would_not_pay(blobs: list[bytes], raw_bytes: int
 
 def test_more_bytes_than_announced_are_refused() -> None:
     with pytest.raises(MalformedError):
-        decompressed(compress(b"a" * 1000, 3), 999)
+        decompressed(new_compressor(3).compress(b"a" * 1000), 999)
 
 
 def test_an_announced_size_above_the_limit_allocates_nothing() -> None:
     with pytest.raises(MalformedError, match="claims"):
-        decompressed(compress(b"a", 3), FRAME_RAW_BYTES_MAX + 1)
+        decompressed(new_compressor(3).compress(b"a"), FRAME_RAW_BYTES_MAX + 1)
 
 
 def test_bytes_that_are_no_zstd_are_refused() -> None:
@@ -130,7 +130,7 @@ def test_many_threads_share_one_decompressor() -> None:
 def test_dictionaries_are_loaded_once_and_forgotten_one_by_one() -> None:
     loaded: list[bytes] = []
     decompressor = Decompressor()
-    stored = compress(b"plain", 3)
+    stored = new_compressor(3).compress(b"plain")
 
     def load(identity: bytes) -> bytes:
         loaded.append(identity)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepstone.blobs.compression import Decompressor, compress
+from keepstone.blobs.compression import Decompressor, new_compressor
 from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, encode_header, read_header, read_raw
 from keepstone.foundation.errors import (
     CorruptionError,
@@ -37,7 +37,7 @@ def test_the_header_takes_sixteen_bytes_with_magic_first() -> None:
     raw=st.binary(min_size=1, max_size=2000), kind=st.sampled_from([Kind.BLOB, Kind.RECIPE, Kind.DICTIONARY])
 )
 def test_what_is_framed_comes_back(raw: bytes, kind: Kind) -> None:
-    stored = compress(raw, 3)
+    stored = new_compressor(3).compress(raw)
 
     assert read(encode_header(kind, Codec.RAW, raw, len(raw)) + raw) == raw
     frame = encode_header(kind, Codec.ZSTD, stored, len(raw)) + stored
@@ -48,7 +48,7 @@ def test_what_is_framed_comes_back(raw: bytes, kind: Kind) -> None:
 
 def test_a_flipped_byte_gives_the_content_or_an_error() -> None:
     raw = b"the content of a blob " * 4
-    stored = compress(raw, 3)
+    stored = new_compressor(3).compress(raw)
     frame = encode_header(Kind.BLOB, Codec.ZSTD, stored, len(raw)) + stored
     for i in range(len(frame)):
         for bit in (1, 128):

@@ -68,9 +68,9 @@ def is_compressible(raw: bytes) -> bool:
     return len(zstandard.ZstdCompressor(level=1).compress(sample)) < 0.97 * len(sample)
 
 
-def compress(raw: bytes, level: int) -> bytes:
-    """Return `raw` as one zstd frame; the caller keeps `raw` where that is shorter."""
-    return zstandard.ZstdCompressor(level=level, write_content_size=False).compress(raw)
+def new_compressor(level: int) -> zstandard.ZstdCompressor:
+    """Return what makes zstd frames, one after the other; making it costs more than compressing a small blob."""
+    return zstandard.ZstdCompressor(level=level, write_content_size=False)
 
 
 def compress_many(blobs: Sequence[bytes], level: int, dictionary: Dictionary | None) -> list[bytes]:

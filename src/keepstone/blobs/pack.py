@@ -22,9 +22,9 @@ from keepstone.blobs.compression import (
     SEAL_LEVEL,
     Decompressor,
     Dictionary,
-    compress,
     compress_many,
     is_compressible,
+    new_compressor,
     train,
 )
 from keepstone.blobs.footer import TOMBSTONE, Entry, Footer, PackIndex, Section, pack_section
@@ -76,12 +76,13 @@ class Pack(NamedTuple):
 
 
 class PackBuilder:
-    """Collects blobs and entries; each digest is stored once."""
+    """Collects blobs and entries; each digest is stored once. For one thread at a time."""
 
     def __init__(self, origin: Origin, *, level: int = SEAL_LEVEL) -> None:
         self.origin = origin
         self.level = level
         self.size = 0
+        self._compressor = new_compressor(level)
         self._parts: list[bytes] = []
         self._positions: dict[bytes, int] = {}
         self._digests: list[bytes] = []
@@ -114,7 +115,7 @@ class PackBuilder:
         """Add one blob; a recipe or dictionary where `kind` says so. Compressed only where that is shorter."""
         if digest in self._positions:
             return
-        stored = compress(raw, self.level) if is_compressible(raw) else raw
+        stored = self._compressor.compress(raw) if is_compressible(raw) else raw
         if len(stored) < len(raw):
             self.add_stored(digest, kind, Codec.ZSTD, stored, len(raw))
         else:

@@ -25,6 +25,7 @@ from keepstone.foundation.format import (
 from keepstone.foundation.names import shown
 from keepstone.objects.roundtrip import encode_checked, is_plain
 
+_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
 _SERIALIZER_ID: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
 
@@ -144,7 +145,7 @@ def path_problem(path: str) -> str:
         return "has a NUL character"
     if path.startswith("/"):
         return "is absolute"
-    if any(segment in ("", ".", "..") for segment in path.split("/")):
+    if not _NO_SEGMENTS.isdisjoint(path.split("/")):
         return "has an empty, '.' or '..' segment"
     try:
         size = len(path.encode())

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from keepstone.foundation.errors import (
     InvalidInputError,
@@ -58,7 +58,7 @@ class Source:
         return Path(self._path) if self._facts else None
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the content in pieces of `size` bytes (the last may be shorter); may be called again.
+        """Yield the content in pieces of at most `size` bytes; may be called again.
 
         Raises:
             SerializerError: the file is not what it was when this source was made; keep nothing of it.
@@ -73,25 +73,25 @@ class Source:
             handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise file_error(error, self._path) from error
-        with open(handle, "rb") as file:
-            yield from self._read(file, size)
+        # No file object: to make one takes longer than to read a small file.
+        try:
+            self._check(handle)
+            left = self.size
+            while left:
+                try:
+                    piece = os.read(handle, min(size, left))
+                except OSError as error:
+                    raise file_error(error, self._path) from error
+                left -= len(piece)
+                # Checked before the last piece is handed out: nobody ends up with a whole, wrong file.
+                if not left or not piece:
+                    self._check(handle, short=left > 0)
+                yield piece
+        finally:
+            os.close(handle)
 
-    def _read(self, file: BinaryIO, size: int) -> Iterator[bytes]:
-        self._check(file)
-        left = self.size
-        while left:
-            try:
-                piece = file.read(min(size, left))
-            except OSError as error:
-                raise file_error(error, self._path) from error
-            left -= len(piece)
-            # Checked before the last piece is handed out: nobody ends up with a whole, wrong file.
-            if not left or not piece:
-                self._check(file, short=left > 0)
-            yield piece
-
-    def _check(self, file: BinaryIO, short: bool = False) -> None:
-        now = os.fstat(file.fileno())
+    def _check(self, handle: int, short: bool = False) -> None:
+        now = os.fstat(handle)
         was = cast(os.stat_result, self._facts)
         same = (now.st_size, now.st_mtime_ns, now.st_ino) == (was.st_size, was.st_mtime_ns, was.st_ino)
         if short or not same or not stat.S_ISREG(now.st_mode):

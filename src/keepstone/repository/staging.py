@@ -146,23 +146,18 @@ class Staging:
         """Keep content of any size; return its digest and size in bytes."""
         hasher = blake3()
         pieces: list[Piece] = []
-        first: bytes | None = None
-        size = 0
         for raw in cut(chunks):
+            if not pieces and len(raw) < CHUNK_BYTES:
+                return self.add(raw), len(raw)
             hasher.update(raw)
-            size += len(raw)
-            if first is None and len(raw) < CHUNK_BYTES:
-                first = raw
-                continue
             pieces.append(Piece(self.add(raw), len(raw)))
         if not pieces:
-            return self.add(first or b""), size
-        if first is not None:
-            pieces.append(Piece(self.add(first), len(first)))
+            return self.add(b""), 0
+        if len(pieces) == 1:
+            return pieces[0]
         digest = Digest(hasher.digest())
-        if len(pieces) > 1:
-            self.add(encode_recipe(pieces), digest, Kind.RECIPE)
-        return digest, size
+        self.add(encode_recipe(pieces), digest, Kind.RECIPE)
+        return digest, sum(piece.size for piece in pieces)
 
     def _write(self) -> None:
         """Write what was collected as a pack of its own."""
