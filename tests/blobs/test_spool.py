@@ -118,7 +118,7 @@ def test_adoption_never_takes_a_journal_that_is_being_born(make_spool: MakeSpool
     adopter.start()
     acknowledged: dict[str, set[str]] = {}
     end = time.monotonic() + 1.0
-    while time.monotonic() < end:
+    while time.monotonic() < end or len(acknowledged) <= 20:
         owner = make_spool()
         name = owner.append("answers", [item("first", b"1")]).journal.name
         owner.append("answers", [item("second", b"2")])
@@ -131,7 +131,6 @@ def test_adoption_never_takes_a_journal_that_is_being_born(make_spool: MakeSpool
         removed[adopted.path.name] = {row.key for _, row in adopted.journal.history}
 
     assert removed == acknowledged
-    assert len(acknowledged) > 20
 
 
 def test_who_locks_a_journal_that_was_adopted_meanwhile_lets_go(make_spool: MakeSpool) -> None:
