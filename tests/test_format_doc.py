@@ -14,7 +14,7 @@ import pytest
 from keepstone.blobs import compression, footer, journal, pack, pack_frame, recipe
 from keepstone.foundation import format as numbers
 from keepstone.foundation import frame
-from keepstone.history import checkpoint, commit, state
+from keepstone.history import checkpoint, commit, state, waiting
 from keepstone.history.validate import Rule
 from keepstone.objects.manifest import Manifest, Part, PartMode
 from keepstone.operations import bundle
@@ -52,6 +52,7 @@ LAYOUTS: Final = {
     "entry": (journal._ENTRY.format, "entry"),
     "recipe": (recipe._HEAD.format, "recipe"),
     "piece": (recipe._PIECE.format, "piece"),
+    "waiting": (waiting._LAYOUT.format, "waiting"),
     "bundle trailer": (bundle._TRAILER.format, "bundle trailer"),
 }
 STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {

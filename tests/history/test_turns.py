@@ -12,19 +12,33 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
-from tests.history.conftest import NOW_NS, STORE_ID, step
+from tests.history.conftest import NOW_NS, STORE_ID, FaultyStorage, count_up, step
 
 from keepstone.foundation.errors import ObjectExistsError
+from keepstone.foundation.format import WAITING_KEY
 from keepstone.history.commit import NO_PARENT, Commit
 from keepstone.history.log import Log
 from keepstone.history.state import State
-from keepstone.history.turns import ALONE, KNOWN_COMMITS, RECENT_SECONDS, SILENCE_SECONDS_MAX, Turns
+from keepstone.history.turns import (
+    ASK_SLOTS,
+    COURTESY_SECONDS,
+    KNOWN_COMMITS,
+    LOSSES,
+    RECENT_SECONDS,
+    SILENCE_SECONDS_MAX,
+    Turns,
+)
+from keepstone.history.waiting import Waiting, read_waiting, write_waiting
 from keepstone.storage.memory import MemoryStorage
 
 READ_SECONDS = 0.020
 WRITE_SECONDS = 0.045
 WORK_SECONDS = 0.003
 """What a writer does by itself for each commit."""
+SLOW = 5.0
+"""How many times as long all takes on a machine that is short of processors."""
+BOUND = 128
+"""So many commits of one who is fast may come before that of one who is not."""
 
 
 class SimulatedTime:
@@ -72,6 +86,7 @@ class FarStorage:
         self.location = inner.location
         self.writable = True
         self.reads_at_once = 16
+        self.slowness = 1.0
         self.counts: Counter[str] = Counter()
         self._seen: dict[str, bytes] = {}
 
@@ -79,14 +94,14 @@ class FarStorage:
         return self.read_range(key, 0, 1 << 30)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
-        if key not in self._seen:
-            self.clock.sleep(self.actor, READ_SECONDS)
-            self.counts["read"] += 1
+        if key == WAITING_KEY or key not in self._seen:
+            self.clock.sleep(self.actor, READ_SECONDS * self.slowness)
+            self.counts["ask" if key == WAITING_KEY else "read"] += 1
             self._seen[key] = self.inner.read(key)
         return self._seen[key][start:end]
 
     def write_new(self, key: str, data: bytes) -> None:
-        self.clock.sleep(self.actor, WRITE_SECONDS)
+        self.clock.sleep(self.actor, WRITE_SECONDS * self.slowness)
         self.counts["write"] += 1
         try:
             self.inner.write_new(key, data)
@@ -95,6 +110,8 @@ class FarStorage:
             raise
 
     def write_hint(self, key: str, data: bytes) -> None:
+        self.clock.sleep(self.actor, WRITE_SECONDS * self.slowness)
+        self.counts["hint"] += key == WAITING_KEY
         self.inner.write_hint(key, data)
 
     def settle(self, prefix: str) -> None:
@@ -104,9 +121,17 @@ class FarStorage:
 class Crowd:
     """Writers that append to one log, one commit after the other."""
 
-    def __init__(self, storage: MemoryStorage, sizes: dict[str, int], pause: dict[str, float]) -> None:
+    def __init__(
+        self,
+        storage: MemoryStorage,
+        sizes: dict[str, int],
+        pause: dict[str, float],
+        slowness: dict[str, float] | None = None,
+    ) -> None:
         self.clock = SimulatedTime()
         self.storages = {name: FarStorage(name, storage, self.clock) for name in sizes}
+        for name, far in self.storages.items():
+            far.slowness = (slowness or {}).get(name, 1.0)
         self.waits: dict[str, list[float]] = defaultdict(list)
         self.tries: list[int] = []
         self.overtaken: list[int] = []
@@ -149,7 +174,7 @@ class Crowd:
             began, tried, there = clock.now, storage.counts["write"], len(self.landed)
 
             def build(state: State) -> Any:
-                clock.sleep(name, WORK_SECONDS)
+                clock.sleep(name, WORK_SECONDS * storage.slowness)
                 return step(state, name)
 
             commit = log.append(build)
@@ -194,21 +219,46 @@ def test_eight_writers_make_few_requests_in_vain(storage: MemoryStorage) -> None
 def test_one_who_appends_without_a_pause_lets_others_in(storage: MemoryStorage) -> None:
     crowd = Crowd(storage, {"busy": 60, "late": 3}, {"late": 0.5})
 
-    assert max(crowd.waits["late"]) < 4 * (ALONE + 1) * (READ_SECONDS + WRITE_SECONDS)
+    assert max(crowd.waits["late"]) < 4 * (ASK_SLOTS + 1) * (READ_SECONDS + WRITE_SECONDS)
+
+
+def test_who_appends_alone_hardly_slows_down(storage: MemoryStorage) -> None:
+    crowd = Crowd(storage, {"busy": 80}, {})
+
+    asked = crowd.total("ask")
+    assert 0 < asked <= 80 / ASK_SLOTS
+    assert crowd.total("write") == 80
+    # One more write: of the hint that names a checkpoint.
+    assert crowd.clock.now < 81 * (WRITE_SECONDS + WORK_SECONDS) + (asked + 8) * READ_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("slowness", "writers"),
+    [(5.0, 2), *(pytest.param(slow, 7, marks=pytest.mark.long) for slow in (1.2, 1.5, 2.0, 3.0, 5.0))],
+)
+def test_who_is_slow_gets_in_beside_one_who_is_fast(
+    storage: MemoryStorage, slowness: float, writers: int
+) -> None:
+    slow = {f"slow{number}": 3 for number in range(writers)}
+    crowd = Crowd(storage, {"fast": 120 * writers, **slow}, {}, dict.fromkeys(slow, slowness))
+
+    # Until one has lost three times, has said so and is heard; the others come in behind it.
+    assert max(crowd.overtaken) <= BOUND + 10 * writers
+    assert max(crowd.waits["fast"]) < 2 * COURTESY_SECONDS
 
 
 def test_who_is_gone_is_not_waited_for(storage: MemoryStorage) -> None:
-    crowd = Crowd(storage, {**EIGHT, "last": 40}, {})
+    crowd = Crowd(storage, {**EIGHT, "last": 60}, {})
 
     alone = crowd.waits["last"][-20:]
     assert sum(alone) / len(alone) < 2 * (READ_SECONDS + WRITE_SECONDS)
 
 
 def test_without_others_there_is_nothing_to_wait_for() -> None:
-    turns = Turns(b"me      ")
+    turns = Turns(MemoryStorage(), b"me      ")
 
     assert not turns.has_others
-    assert not turns.should_look
+    assert not turns.should_look(0)
     assert [turns.pause(number) for number in range(20)] == [0.0] * 20
     assert turns.ahead == 1
 
@@ -219,7 +269,7 @@ def test_any_number_of_writers_finds_an_order(storage: MemoryStorage, writers: i
     crowd = Crowd(storage, sizes, {})
 
     assert len({commit.number for commit in crowd.landed}) == 6 * writers
-    assert max(crowd.overtaken) <= 6 * max(writers, ALONE)
+    assert max(crowd.overtaken) <= 6 * max(writers, ASK_SLOTS)
 
 
 class Heard:
@@ -227,7 +277,8 @@ class Heard:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.turns = Turns(b"me      ", now=lambda: self.now)
+        self.storage = MemoryStorage()
+        self.turns = Turns(self.storage, b"me      ", now=lambda: self.now)
         self.number = 0
 
     def hear(self, *writers: str) -> None:
@@ -246,6 +297,10 @@ class Heard:
             time=NOW_NS + int(self.now * 1e9),
         )
 
+    def go_on_alone_to(self, number: int) -> None:
+        """Commit one after the other, from where others may be heard of."""
+        self.hear(*["me"] * (number - self.number))
+
     def wait_in_silence(self) -> float:
         """Return how long it takes until it is one's turn, if nobody else says anything."""
         began = self.now
@@ -253,7 +308,7 @@ class Heard:
             self.now += pause
             self.turns.note_pause(pause)
             self.now += READ_SECONDS
-            self.turns.note_read(READ_SECONDS)
+            self.turns.note_read(READ_SECONDS, is_all=True)
         return self.now - began
 
 
@@ -279,7 +334,7 @@ def test_after_a_quiet_time_nobody_is_waited_for() -> None:
     heard.now += RECENT_SECONDS
 
     # Who knows what happened meanwhile looks first, and does not ask for many commits that are hardly there.
-    assert heard.turns.should_look
+    assert heard.turns.should_look(0)
     assert heard.turns.ahead == 1
     assert heard.wait_in_silence() == 0
 
@@ -287,7 +342,103 @@ def test_after_a_quiet_time_nobody_is_waited_for() -> None:
 def test_a_commit_that_took_a_minute_makes_nobody_wait_for_minutes() -> None:
     heard = Heard()
     heard.turns.note_write(60)
-    heard.turns.note_read(60)
+    heard.turns.note_read(60, is_all=True)
     heard.hear(*[f"w{number}" for number in range(30)], "me")
 
     assert 1 < heard.wait_in_silence() < SILENCE_SECONDS_MAX + 1.5
+
+
+def test_who_says_that_he_waits_is_let_in_once() -> None:
+    heard = Heard()
+    heard.go_on_alone_to(2 * ASK_SLOTS)
+    write_waiting(heard.storage, Waiting(b"other   ", heard.number - 1, 10**9))
+
+    # It is dead.
+    assert COURTESY_SECONDS <= heard.wait_in_silence() < COURTESY_SECONDS + 0.1
+    for slots in range(3, 9):
+        heard.go_on_alone_to(slots * ASK_SLOTS)
+        assert not heard.turns.pause(heard.number)
+
+    # It was slow, and lost again.
+    write_waiting(heard.storage, Waiting(b"other   ", heard.number - 1, 10**9))
+    assert heard.turns.pause(heard.number + ASK_SLOTS)
+    assert heard.turns.has_others
+    heard.hear("other")
+    assert not heard.turns.pause(heard.number)
+
+
+@pytest.mark.parametrize(
+    ("writer", "number"),
+    [
+        pytest.param("other", 3, id="who_has_made_his_commit_since"),
+        pytest.param("older", 2, id="of_whom_nobody_here_knows_what_became"),
+        pytest.param("me", 20, id="oneself"),
+    ],
+)
+def test_an_old_hint_makes_nobody_wait(writer: str, number: int) -> None:
+    heard = Heard()
+    heard.number = 3
+    heard.hear("other")
+    heard.go_on_alone_to(3 * ASK_SLOTS)
+    write_waiting(heard.storage, Waiting(writer.encode().ljust(8), number, 10**9))
+
+    assert not heard.turns.pause(heard.number)
+    heard.go_on_alone_to(4 * ASK_SLOTS)
+    assert heard.wait_in_silence() == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 23, b"x" * 25, b"x" * 1000])
+def test_a_hint_that_says_nothing_is_none(storage: MemoryStorage, data: bytes) -> None:
+    assert read_waiting(storage) is None
+    storage.write_hint(WAITING_KEY, data)
+    assert read_waiting(storage) is None
+
+
+def test_any_hint_costs_a_moment_at_most() -> None:
+    heard = Heard()
+    heard.go_on_alone_to(2 * ASK_SLOTS)
+    heard.storage.write_hint(WAITING_KEY, b"\xff" * 24)
+
+    assert heard.wait_in_silence() < COURTESY_SECONDS + 0.1
+    heard.go_on_alone_to(3 * ASK_SLOTS)
+    assert heard.wait_in_silence() == 0
+
+
+def test_who_loses_again_and_again_says_so() -> None:
+    heard = Heard()
+    heard.hear("other")
+    for losses in range(1, LOSSES + 1):
+        assert read_waiting(heard.storage) is None
+        heard.turns.note_loss(0.5 * losses)
+        heard.turns.tell(7)
+
+    told = read_waiting(heard.storage)
+    assert told is not None
+    assert told[:2] == (b"me      ", 7)
+    assert WRITE_SECONDS < told.nanoseconds / 1e9 < 2
+    # Who has said so reads all there is before every attempt.
+    assert heard.turns.should_look(1)
+    heard.turns.note_write(0.1)
+    assert not heard.turns.should_look(1)
+
+
+def test_who_asks_nobody_for_their_turn_makes_no_more_requests(faulty: FaultyStorage, make: Any) -> None:
+    faulty.reads_at_once = 1
+    one, other = make.log(faulty), make.log(faulty, writer=2)
+    for _ in range(3 * ASK_SLOTS):
+        count_up(one)
+        count_up(other)
+
+    assert WAITING_KEY not in {key for _, key in faulty.calls}
+
+
+def test_nobody_needs_the_right_to_say_that_he_waits() -> None:
+    storage = MemoryStorage(writable=False)
+    turns = Turns(storage, b"me      ")
+    for _ in range(LOSSES):
+        turns.note_loss(0.1)
+
+    turns.tell(7)
+
+    assert read_waiting(storage) is None
+    assert not turns.pause(7)

@@ -88,6 +88,19 @@ def test_a_wrong_checkpoint_is_a_warning_since_it_can_be_deleted(tmp_path: Path)
     assert {f.severity for f in report.findings} == {Severity.WARNING}
 
 
+def test_a_hint_of_who_waits_is_nothing_to_wonder_about_and_stays_where_it_is(
+    root: Path, tmp_path: Path
+) -> None:
+    (root / "turns").mkdir()
+    (root / "turns" / "waiting").write_bytes(b"\x01" * 24)
+
+    assert not check(root, read_data=True).findings
+    keepstone.clone(root, tmp_path / "twin")
+
+    assert (tmp_path / "twin" / "log").exists()
+    assert not (tmp_path / "twin" / "turns").exists()
+
+
 def test_a_commit_of_an_unknown_feature_says_upgrade(root: Path) -> None:
     store = keepstone.open(root)
     value = b"\x82\xa4read\x91\xa6future\xa5write\x90"

@@ -114,6 +114,7 @@ LOG_PREFIX: Final = "log/"
 PACK_PREFIX: Final = "packs/"
 CHECKPOINT_PREFIX: Final = "checkpoints/"
 CHECKPOINT_LAST_KEY: Final = "checkpoints/LAST"
+WAITING_KEY: Final = "turns/waiting"
 
 
 def log_key(number: int) -> str:

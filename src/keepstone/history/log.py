@@ -80,7 +80,7 @@ class Log:
         self.before_append: Callable[[], None] = lambda: None
         """Called before every append; what it raises prevents it."""
         self._monotonic = monotonic
-        self._turns = Turns(writer, now=monotonic)
+        self._turns = Turns(storage, writer, now=monotonic)
         self._takes_turns = storage.reads_at_once > 1
         self._unknown: dict[bytes, int] = {}
         """Attempts that ended in an error, by txn: the slots where they may have landed."""
@@ -316,7 +316,8 @@ class Log:
                 return False
             self.refresh()
             return True
-        if looks := not losses and turns.should_look:
+        turns.tell(self._state.length)
+        if looks := turns.should_look(losses):
             self._publish(self._followed(self._state, turns.ahead + 1))
             turns.note_look()
             turns.note()
@@ -329,9 +330,9 @@ class Log:
 
     def _look(self) -> None:
         """See what others appended, perhaps not all of it."""
-        began, state = self._monotonic(), self._state
-        commits = next(self._slots.tail(state.length, self._turns.ahead), list[Commit]())
-        self._turns.note_read(self._monotonic() - began)
+        began, state, ahead = self._monotonic(), self._state, self._turns.ahead
+        commits = next(self._slots.tail(state.length, ahead), list[Commit]())
+        self._turns.note_read(self._monotonic() - began, is_all=len(commits) < ahead)
         self._turns.note(commits)
         self._publish(self._advanced(state, commits))
 
@@ -367,7 +368,7 @@ class Log:
         self._turns.note(there)
         self._publish(self._advanced(state, there))
         if there[0].txn != txn:
-            self._turns.note_loss()
+            self._turns.note_loss(self._monotonic() - began)
             return None
         self._mark = self._checkpoints.write_if_due(self._state, self._mark)
         return there[0]
