@@ -265,10 +265,10 @@ def test_without_others_there_is_nothing_to_wait_for() -> None:
 
 @pytest.mark.parametrize("writers", [2, 3, 20])
 def test_any_number_of_writers_finds_an_order(storage: MemoryStorage, writers: int) -> None:
-    sizes = {f"w{number}": 6 for number in range(writers)}
-    crowd = Crowd(storage, sizes, {})
+    each = 6 if writers < 20 else 3
+    crowd = Crowd(storage, {f"w{number}": each for number in range(writers)}, {})
 
-    assert len({commit.number for commit in crowd.landed}) == 6 * writers
+    assert len({commit.number for commit in crowd.landed}) == each * writers
     assert max(crowd.overtaken) <= 6 * max(writers, ASK_SLOTS)
 
 
