@@ -246,3 +246,16 @@ def test_control_c_in_a_real_process(tmp_path: Path) -> None:
         _, shown = started.communicate(timeout=20)
 
     assert (started.returncode, shown) == (130, "keepstone: interrupted\n")
+
+
+def test_help_fits_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["run", "--help"]) == 0
+    told = capsys.readouterr().out.partition("examples:")[0]
+    assert max(map(len, told.splitlines())) <= 60
+    assert "what is missing.\n\nThe program is a filter" in told
+    monkeypatch.setenv("COLUMNS", "140")
+    assert main(["run", "--help"]) == 0
+    assert "Started again, it does only what is missing.\n\n" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
@@ -53,7 +54,7 @@ def parser_for(command: Command) -> CommandParser:
     module = command.load()
     parser = CommandParser(
         prog=f"keepstone {command.name}",
-        description=module.HELP.strip(),
+        description=_fitted(module.HELP.strip(), shutil.get_terminal_size((120, 24)).columns),
         epilog="examples:\n" + textwrap.indent(textwrap.dedent(module.EXAMPLES).strip("\n"), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -77,6 +78,13 @@ def parser_for(command: Command) -> CommandParser:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
     return parser
+
+
+def _fitted(text: str, columns: int) -> str:
+    """Return `text` as it stands, or with its paragraphs broken anew where the terminal is too narrow for a line."""
+    if max(map(len, text.splitlines())) < columns:
+        return text
+    return "\n\n".join(textwrap.fill(paragraph, columns - 1) for paragraph in text.split("\n\n"))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
