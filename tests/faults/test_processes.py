@@ -202,10 +202,9 @@ def test_a_child_forked_while_a_journal_is_sealed_does_not_keep_the_locks(tmp_pa
             child = forked(lambda: os.read(ready, 1))
             adopting.close()
             adopted.lock.close()
-        began = time.monotonic()
         try:
+            # The child lives until the end: a lock that it kept would not come free.
             store.flush()
-            assert time.monotonic() - began < 1.5
             assert store.stats().journals == 0
         finally:
             os.write(go_on, b"x")
