@@ -27,6 +27,7 @@ from keepstone.foundation.errors import (
     UnsafeStorageError,
 )
 from keepstone.storage.base import ObjectInfo, Storage
+from keepstone.storage.create_guard import CreateGuard
 from keepstone.storage.event_loop import request_loop, run
 from keepstone.storage.remote import RemoteStorage
 from keepstone.storage.retrying import Retrying
@@ -358,14 +359,17 @@ def test_what_is_closed_under_an_upload_leaves_no_connection_behind(storage: Rem
 
 def test_a_pickle_holds_the_location_and_nothing_else(storage: RemoteStorage, proxy: Proxy) -> None:
     storage.write_new("log/1", b"x")
-    pickled = pickle.dumps(Retrying(storage))
+    guard = CreateGuard(storage)
+    guard.single_writer = True
+    pickled = pickle.dumps(Retrying(guard))
     copy = pickle.loads(pickled)
 
     assert copy.read("log/1") == b"x"
     assert copy.location == storage.location
     assert proxy.access.secret.encode() not in pickled
     assert proxy.access.key.encode() not in pickled
-    assert len(pickled) < 300
+    assert len(pickled) < 400
+    assert copy.inner.single_writer
     assert not pickle.loads(pickle.dumps(RemoteStorage(storage.location, writable=False))).writable
 
 

@@ -17,9 +17,9 @@ from tests.servers.faults import Fault
 from tests.servers.proxy import Proxy
 from tests.storage.plain_server import plain_server
 
+from keepstone.storage.base import Storage
 from keepstone.storage.bucket import READ_SECONDS_MAX
-from keepstone.storage.remote import RemoteStorage
-from keepstone.storage.retrying import Retrying
+from keepstone.storage.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def run(code: str, *arguments: str, check: bool = True) -> subprocess.CompletedP
     )
 
 
-def write_and_read(storage: Retrying, key: str) -> bytes:
+def write_and_read(storage: Storage, key: str) -> bytes:
     storage.write_new(key, b"from a child")
     return storage.read(key)
 
@@ -43,7 +43,7 @@ def write_and_read(storage: Retrying, key: str) -> bytes:
     "method", ["fork", *(pytest.param(m, marks=pytest.mark.long) for m in ("spawn", "forkserver"))]
 )
 def test_a_pool_of_processes_works_with_a_storage_in_use(bucket: Bucket, method: str) -> None:
-    storage = Retrying(RemoteStorage(bucket.url))
+    storage = locate(bucket.url)
     storage.write_new("log/parent", b"x")
 
     with multiprocessing.get_context(method).Pool(2) as pool:

@@ -46,6 +46,9 @@ class CreateGuard(StorageWrapper):
         self._lock = threading.Lock()
         platform.renew_lock_after_fork(self)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_reopened, (self.inner, self.single_writer))
+
     def write_new(self, key: str, data: bytes) -> None:
         """Create an object only if the key is free.
 
@@ -107,6 +110,12 @@ class CreateGuard(StorageWrapper):
         self.inner.write_hint(key, data)
         if len(data) <= _READ_BYTES_MAX and self.inner.read(key) != data:
             raise ObjectExistsError(f"{self.location}/{key} was written by somebody else as well", key=key)
+
+
+def _reopened(inner: Storage, single_writer: bool) -> CreateGuard:
+    guard = CreateGuard(inner)
+    guard.single_writer = single_writer
+    return guard
 
 
 def guard_of(storage: object) -> CreateGuard | None:
