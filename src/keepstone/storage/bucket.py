@@ -51,7 +51,7 @@ class Bucket(Protocol):
         ...
 
     async def create(self, key: str, data: bytes) -> None:
-        """Create an object if there is none. Large ones take a request for each part, and two more."""
+        """Create an object if there is none; what is large comes by `TakesParts`, where the bucket does that."""
         ...
 
     async def replace(self, key: str, data: bytes) -> None:

@@ -166,6 +166,9 @@ class RemoteStorage:
             UnsafeStorageError: the installed libraries, or the server, cannot create an object only if it is absent.
         """
         name = self._name_to_change("write", key)
+        if len(data) > SINGLE_BYTES_MAX and isinstance(self._bucket()[1], TakesParts):
+            self.write_parts(key, len(data), lambda: (part for part in (bytes(data),)))
+            return
         self._call(lambda b: b.create(name, bytes(data)), "write", key, _seconds_for(len(data)))
 
     def write_parts(self, key: str, size: int, parts: Parts) -> None:

@@ -13,7 +13,6 @@ import functools
 import gzip
 import os
 import random
-from collections.abc import Coroutine
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -24,10 +23,8 @@ from keepstone.storage.base import ObjectInfo
 from keepstone.storage.bucket import (
     CONNECT_SECONDS_MAX,
     CONNECTIONS_MAX,
-    PART_BYTES,
     PARTS_AT_ONCE,
     READ_SECONDS_MAX,
-    SINGLE_BYTES_MAX,
     Page,
     cut,
 )
@@ -87,10 +84,7 @@ class S3Bucket:
         """Create an object if there is none."""
         await self._connect()
         self._require_conditions()
-        if len(data) <= SINGLE_BYTES_MAX:
-            await self._ask("put_object", Key=key, Body=data, IfNoneMatch="*")
-        else:
-            await self._create_in_parts(key, data)
+        await self._ask("put_object", Key=key, Body=data, IfNoneMatch="*")
 
     async def replace(self, key: str, data: bytes) -> None:
         """Create or overwrite an object."""
@@ -163,31 +157,6 @@ class S3Bucket:
                 hint="upgrade it: pip install -U s3fs",
             )
 
-    async def _create_in_parts(self, key: str, data: bytes) -> None:
-        upload = await self.begin_parts(key)
-        try:
-            await self.end_parts(key, upload, await self._send_all(key, upload, memoryview(data)))
-        except BaseException:
-            # Parts of an upload that never ends are stored, and paid for, until somebody notices.
-            try:
-                await self.drop_parts(key, upload)
-            except Exception:
-                pass
-            raise
-
-    async def _send_all(self, key: str, upload: str, data: memoryview) -> list[str]:
-        count = -(-len(data) // PART_BYTES)
-        numbers = iter(range(1, count + 1))
-        sent = [""] * count
-
-        async def work() -> None:
-            for number in numbers:
-                piece = bytes(data[(number - 1) * PART_BYTES : number * PART_BYTES])
-                sent[number - 1] = await self.send_part(key, upload, number, piece)
-
-        await _all([work() for _ in range(PARTS_AT_ONCE)])
-        return sent
-
     async def begin_parts(self, key: str) -> str:
         """Begin an upload in parts; return its name."""
         await self._connect()
@@ -225,18 +194,6 @@ class S3Bucket:
                     raise
                 await asyncio.sleep(random.random() * PART_WAIT_SECONDS * 4 ** (tries - 1))
         raise AssertionError("unreachable")
-
-
-async def _all(works: list[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all; the first that fails ends the others before it is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 def _settings(loop: RequestLoop) -> dict[str, Any]:
