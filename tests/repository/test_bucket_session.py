@@ -79,6 +79,15 @@ def put_and_die(url: str, *keys: str) -> None:
     assert process.returncode == -signal.SIGKILL, told
 
 
+def wait_until_published(url: str, key: str) -> None:
+    """Return once this machine sees an item that another one set."""
+    end = time.monotonic() + 60
+    with keepstone.open(url, mode="r") as reader:
+        while key not in reader.collection("answers"):
+            assert time.monotonic() < end, "not published"
+            time.sleep(0.05)
+
+
 @everywhere
 def test_what_one_machine_saves_another_loads(url: str, machine: Machine) -> None:
     with keepstone.open(url) as store:
@@ -125,11 +134,7 @@ def test_items_are_published_after_a_while_without_being_asked(
     with keepstone.open(url) as store:
         store.collection("answers")["a"] = 1
         machine("there")
-        end = time.monotonic() + 20
-        with keepstone.open(url, mode="r") as reader:
-            while "a" not in reader.collection("answers"):
-                assert time.monotonic() < end, "not published"
-                time.sleep(0.05)
+        wait_until_published(url, "a")
 
 
 @everywhere
@@ -142,11 +147,7 @@ def test_a_full_journal_is_published_at_once(
         for number in range(300):
             answers[f"q{number}"] = os.urandom(600).hex()
         machine("there")
-        end = time.monotonic() + 20
-        with keepstone.open(url, mode="r") as reader:
-            while "q0" not in reader.collection("answers"):
-                assert time.monotonic() < end, "not published"
-                time.sleep(0.05)
+        wait_until_published(url, "q0")
 
 
 @everywhere
