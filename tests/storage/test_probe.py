@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -165,6 +167,24 @@ def test_what_happens_in_one_thread_ends_the_others() -> None:
     with pytest.raises(StorageError, match="broken") as caught:
         probe(Failing())
     assert not isinstance(caught.value, UnsafeStorageError)
+
+
+def test_ctrl_c_ends_the_races() -> None:
+    class Interrupted(MemoryStorage):
+        writes = 0
+
+        def write_new(self, key: str, data: bytes) -> None:
+            self.writes += 1
+            if self.writes == 20:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            super().write_new(key, data)
+
+    storage = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        probe(storage, rounds=5_000)
+
+    assert storage.writes < 8 * 5_000
+    assert list(storage.list("")) == []
 
 
 def test_storages_that_cannot_be_written_say_so() -> None:

@@ -117,8 +117,13 @@ def _race(storage: Storage, prefix: str, threads: int, rounds: int) -> int:
         return won
 
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(run, number) for number in range(threads)]
-        results = [_result(future.result) for future in futures]
+        try:
+            futures = [pool.submit(run, number) for number in range(threads)]
+            results = [_result(future.result) for future in futures]
+        except BaseException:
+            # The pool waits for its threads, which wait for each other: after Ctrl-C for all rounds that are left.
+            barrier.abort()
+            raise
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures:
         # Where one thread failed the barrier broke for the others; that is no news.
