@@ -47,6 +47,7 @@ PLACES: Final[dict[str, Callable[[Place], object]]] = {
     "`s3://bucket//a`": lambda p: keepstone.open("s3://bucket//a"),
     "`s3://b`": lambda p: keepstone.open("s3://b"),
     "`s3:/bucket/a`": lambda p: keepstone.open("s3:/bucket/a"),
+    "`s3:bucket/a`": lambda p: keepstone.open("s3:bucket/a"),
     "` s3://bucket/a`, with a space before it": lambda p: keepstone.open(" s3://bucket/a"),
     "`https://user:secret@host/store`": lambda p: keepstone.open("https://user:secret@host/store"),
     "`ftp://host/path`": lambda p: keepstone.open("ftp://host/path"),

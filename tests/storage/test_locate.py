@@ -97,6 +97,7 @@ def test_a_cloud_whose_package_is_missing_names_it(
         ("ftp2://host/x", "no storage is known for ftp2://"),
         ("r2://bucket/x", "no storage is known for r2://"),
         (Path("s3://bucket/x"), "one slash less"),
+        ("s3:bucket/x", "s3://bucket/x was written with two slashes less"),
         (" s3://bucket/x", "a space or a line end before or behind s3://bucket/x$"),
         ("s3://key:secret@bucket/x\n", "a space or a line end before or behind s3://bucket/x$"),
         ("file://host/x", "names a machine, 'host'"),

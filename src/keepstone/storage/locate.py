@@ -15,8 +15,8 @@ from keepstone.foundation.errors import InvalidInputError
 from keepstone.storage.base import Storage
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-_LOST_SLASH: Final = re.compile(r"(s3|gs|gcs|az|abfs|https?|memory|file):/[^/]")
-"""What `pathlib.Path` makes of a URL."""
+_LOST_SLASHES: Final = re.compile(r"(s3a?|gs|gcs|az|abfss?|https?|memory|file):(/?)([^/].*)", re.DOTALL)
+"""What `pathlib.Path` makes of a URL, and what is written in haste."""
 
 
 _BUCKETS: Final = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
@@ -56,11 +56,13 @@ def locate(place: str | os.PathLike[str], *, writable: bool | None = None) -> St
                 hint=_HINTS.get(scheme, "use a folder, s3://, gs://, az://, https:// or memory://"),
             )
         return _BACKENDS[scheme](scheme, rest, writable)
-    if _LOST_SLASH.match(text):
-        meant = _without_credentials(*text.split(":/", 1))
+    lost = _LOST_SLASHES.fullmatch(text)
+    if lost:
+        meant = _without_credentials(lost[1], lost[3])
+        why = ", as text: pathlib.Path drops a slash" if lost[2] else f", or ./{lost[1]}:… for a folder"
         raise InvalidInputError(
-            f"{meant} was written with one slash less",
-            hint=f"write {meant}, as text: pathlib.Path drops a slash",
+            f"{meant} was written with {'one slash' if lost[2] else 'two slashes'} less",
+            hint=f"write {meant}{why}",
         )
     return _open_folder(text, writable)
 
