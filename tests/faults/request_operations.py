@@ -29,7 +29,7 @@ SEVERAL_PACKS: Final = (
     ("keepstone.repository.sealing.INLINE_BYTES_MAX", 500),
 )
 SMALL_PACKS: Final = (
-    ("keepstone.operations.sync_outbox.NEW_PACK_BYTES", 100_000),
+    ("keepstone.operations.sync_outbox.NEW_PACK_BYTES", 300),
     ("keepstone.operations.sync_outbox._RIDE_BYTES_MAX", 200),
     ("keepstone.operations.sync.NOTE_BYTES_MIN", 1_000),
 )
@@ -189,7 +189,9 @@ def operations(url: str) -> list[Operation]:
         Operation("push again", lambda s: summary(s.push(url)), push_and_save(url), local=True),
         Operation("push to a new store", lambda s: summary(s.push(url, create=True)), local=True, fresh=True),
         Operation("pull", lambda s: summary(s.pull(url)), local=True, cold=True),
-        Operation("pull in packs", lambda s: summary(s.pull(url)), local=True, thresholds=SMALL_PACKS),
+        Operation(
+            "pull in packs", lambda s: summary(s.pull(url)), local=True, cold=True, thresholds=SMALL_PACKS
+        ),
         Operation("sync", lambda s: summary(s.sync(url)), local=True, atomic=False),
         Operation(
             "clone", clone(url), local=True, cold=True, again=pull_into_clone(url), beside=seen_in_clone
