@@ -2,7 +2,8 @@
 
 It heeds all conditions, but it checks no signature, closes every connection after one answer, and shares the
 interpreter's lock with the tests. It looks whether an object exists and creates it in two steps, so that of two that
-race both may win: what changes anything is let in one at a time here, as a server of S3 promises.
+race both may win, and it closes what others still read when an object is written anew: requests are let in one at a
+time here, and then do what S3 promises.
 """
 
 from __future__ import annotations
@@ -44,12 +45,10 @@ def install() -> None:
 
 
 def one_at_a_time(app: WSGIApplication) -> WSGIApplication:
-    """Return `app` with at most one request in it that may change anything."""
+    """Return `app` with at most one request in it."""
     lock = threading.Lock()
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            return app(environ, start_response)
         if size := int(environ.get("CONTENT_LENGTH") or 0):
             # Whoever sends slowly, or not to the end, keeps nobody else waiting.
             body = environ["wsgi.input"].read(size)
