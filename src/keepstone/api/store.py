@@ -316,7 +316,9 @@ class Store(Upkeep, Exchange):
             ArtifactNotFoundError: there is no such snapshot.
         """
         if isinstance(name, str) and "@" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            return self.repository.resolve(name).items(type)
+            from keepstone.repository.frozen import open_snapshot
+
+            return open_snapshot(self.repository, self.repository.resolve(name), type)
         value = self.repository.session.log.state.refs.get(check_name(name))
         if value is not None:
             check_kind(read_name_ref(value, name), name, "collection")

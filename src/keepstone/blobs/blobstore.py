@@ -26,9 +26,9 @@ from keepstone.foundation.errors import (
     MalformedError,
     ObjectNotFoundError,
 )
-from keepstone.foundation.format import Kind
+from keepstone.foundation.format import Codec, Kind
 from keepstone.foundation.frame import NO_DICTIONARY
-from keepstone.storage.base import ReadsRanges
+from keepstone.storage.base import MapsFiles, ReadsRanges
 
 if TYPE_CHECKING:
     from keepstone.blobs.read_ahead import ReadAhead
@@ -235,14 +235,28 @@ class BlobStore:
         if raw is None or actual != digest:
             raw = self._decode(place, data)
             actual = blake3(raw).digest()
-        if actual != digest:
-            raise DigestMismatchError(
-                f"blob {digest} in {place.pack.key} reads as {Digest(actual)}",
-                expected=str(digest),
-                actual=str(Digest(actual)),
-                hint="run `keepstone fsck` to see what else is touched",
-            )
+        _check_digest(place, digest, actual)
         return raw
+
+    def mapped(self, place: Place, digest: Digest, storage: MapsFiles) -> memoryview | None:
+        """Return a stored blob as memory that is the pack's own, verified now; None where it is not stored as it is.
+
+        Raises:
+            CorruptionError, BlobNotFoundError: as `read`.
+        """
+        if is_recipe(place) or place.stored_size != place.raw_size:
+            return None
+        start = place.pack.offset + place.offset
+        try:
+            frame = storage.mapped(place.pack.key, start, start + PACK_FRAME_HEADER_BYTES + place.stored_size)
+        except ObjectNotFoundError as error:
+            raise _gone(place.pack, f"blob {digest}") from error
+        header = read_header(frame, 0, where=place.pack.key)
+        if header.codec != Codec.RAW:
+            return None
+        content = frame[PACK_FRAME_HEADER_BYTES:]
+        _check_digest(place, digest, blake3(content).digest())
+        return content
 
     def read_pieces(self, place: Place, digest: Digest) -> list[Piece]:
         """Return the pieces of a large blob. They are verified when read; the whole, by who reads all of them."""
@@ -295,6 +309,16 @@ class BlobStore:
 def is_recipe(place: Place) -> bool:
     """Whether what lies there is a recipe, and the blob is put together from its pieces."""
     return place.kind == Kind.RECIPE
+
+
+def _check_digest(place: Place, digest: Digest, actual: bytes) -> None:
+    if actual != digest:
+        raise DigestMismatchError(
+            f"blob {digest} in {place.pack.key} reads as {Digest(actual)}",
+            expected=str(digest),
+            actual=str(Digest(actual)),
+            hint="run `keepstone fsck` to see what else is touched",
+        )
 
 
 def _gone(pack: PackPlace, what: str) -> BlobNotFoundError:

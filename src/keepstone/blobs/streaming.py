@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
+from blake3 import blake3
+
 from keepstone.blobs.recipe import Piece, check_size, check_total
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import DigestMismatchError
@@ -32,26 +34,45 @@ def stream_pieces(
     if isinstance(found, bytes):
         yield found
         return
-    from blake3 import blake3
-
     check_total(found, digest, bytes_max)
 
     hasher = blake3()
     last: bytes = b""
     with each(found) as pieces:
         for piece in pieces:
-            raw = read(piece.digest)
-            if not isinstance(raw, bytes):
-                raise DigestMismatchError(
-                    f"piece {piece.digest} of {digest} is not a plain blob",
-                    expected=str(piece.digest),
-                    actual="",
-                )
-            check_size(piece, raw, digest)
+            raw = read_piece(piece, digest, read)
             hasher.update(raw)
             if last:
                 yield last
             last = raw
+    check_whole(hasher, digest)
+    yield last
+
+
+def read_piece(piece: Piece, digest: Digest, read: Callable[[Digest], bytes | list[Piece]]) -> bytes:
+    """Return one verified piece of the blob `digest`.
+
+    Raises:
+        DigestMismatchError: it is no plain blob.
+        MalformedError: it is not of the size that the recipe says.
+    """
+    raw = read(piece.digest)
+    if not isinstance(raw, bytes):
+        raise DigestMismatchError(
+            f"piece {piece.digest} of {digest} is not a plain blob",
+            expected=str(piece.digest),
+            actual="",
+        )
+    check_size(piece, raw, digest)
+    return raw
+
+
+def check_whole(hasher: blake3, digest: Digest) -> None:
+    """Refuse pieces that are right, and whose sum is not the blob `digest`.
+
+    Raises:
+        DigestMismatchError: it is not.
+    """
     actual = Digest(hasher.digest())
     if actual != digest:
         raise DigestMismatchError(
@@ -60,4 +81,3 @@ def stream_pieces(
             actual=str(actual),
             hint="run `keepstone fsck`",
         )
-    yield last

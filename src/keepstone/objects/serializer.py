@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast, runtime_checkable
 
 from keepstone.foundation.errors import (
     InvalidInputError,
@@ -164,6 +165,40 @@ class Serializer(Protocol):
         ...
 
 
+class ReadParts(Protocol):
+    """What reads the parts of one version; every read is verified."""
+
+    @property
+    def title(self) -> str:
+        """The version, for messages: `models/email@v3`."""
+        ...
+
+    def __call__(self, part: Part) -> bytes:
+        """Return the part's bytes."""
+        ...
+
+    def open(self, part: Part) -> BinaryIO:
+        """Return the part as a file that reads what is touched."""
+        ...
+
+    def ahead(self, parts: Iterable[Part]) -> AbstractContextManager[None]:
+        """While this lasts, parts that will be read in this order are read ahead, where that saves waiting."""
+        ...
+
+
+@runtime_checkable
+class OpensItems(Protocol):
+    """What a serializer has besides, where its values have items that can be read one by one."""
+
+    def open(self, manifest: Manifest, read: ReadParts) -> Mapping[str, Any]:
+        """Return the value as a mapping that reads what is asked of it, and nothing before.
+
+        Raises:
+            SerializerError: that is not possible.
+        """
+        ...
+
+
 class Registry:
     """The serializers at hand: registered ones first, the newest before all; then the built-in ones."""
 
@@ -256,6 +291,15 @@ class Registry:
                 error.hint += f"; it was saved with {wanted}"
             raise
         return serializer.load(manifest, read, type)
+
+    def open(self, manifest: Manifest, read: ReadParts) -> Mapping[str, Any] | None:
+        """Return the items of the value that `manifest` describes; None where its serializer reads it whole only.
+
+        Raises:
+            SerializerError: no serializer.
+        """
+        serializer = self.by_id(manifest.serializer, version=manifest.serializer_version, allow_pickle=True)
+        return serializer.open(manifest, read) if isinstance(serializer, OpensItems) else None
 
     def _load_installed(self) -> dict[str, Serializer]:
         if self._installed is None:

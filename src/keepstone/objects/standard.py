@@ -13,11 +13,12 @@ from typing import Any, Final, cast
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.foundation.format import Form
-from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.objects.folder_items import FolderItems, files_of
+from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.models import fields_of, shown_type, type_name
 from keepstone.objects.pickled import PickleSerializer
 from keepstone.objects.plain import decode_value, encode_value, is_json_like
-from keepstone.objects.serializer import Dumped, PartSource, Registry, Serializer, Source
+from keepstone.objects.serializer import Dumped, PartSource, ReadParts, Registry, Serializer, Source
 from keepstone.objects.trees import walk_file, walk_folder
 
 _NAMES: Final = {Form.BYTES: "bytes", Form.TEXT: "text", Form.JSON: "json"}
@@ -95,10 +96,12 @@ class FolderSerializer:
         if type is not dict:
             raise SerializerError(
                 f"a folder of {len(manifest.parts):,} parts is no single value",
-                hint="use checkout(folder), open one file of it, or load it with type=dict as path → bytes",
+                hint="use checkout(folder), items(), open one file of it, or load it with type=dict as path → bytes",
             )
-        files = (PartMode.FILE, PartMode.EXECUTABLE)
-        return {part.path: read(part) for part in manifest.parts if part.mode in files}
+        return {part.path: read(part) for part in files_of(manifest)}
+
+    def open(self, manifest: Manifest, read: ReadParts) -> FolderItems:
+        return FolderItems(manifest, read)
 
 
 def standard_registry() -> Registry:

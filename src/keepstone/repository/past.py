@@ -20,7 +20,7 @@ from keepstone.history.validate import read_horizon
 from keepstone.repository.arguments import check_kind_of
 from keepstone.repository.changes import LogEntry, log_entry
 from keepstone.repository.collection import Collection
-from keepstone.repository.frozen import FrozenCollection
+from keepstone.repository.frozen import FrozenCollection, open_snapshot
 from keepstone.repository.naming import Moment, Naming, not_found
 from keepstone.repository.refs import Kind, check_kind, read_name_ref
 from keepstone.repository.rows import EntryRow
@@ -153,7 +153,7 @@ class Past:
             HistoryGoneError: what it held then is not kept any more.
         """
         if isinstance(name, str) and "@" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            return self.resolve(name).items(type)
+            return open_snapshot(self._repository, self.resolve(name), type)
         return FrozenCollection(self._repository, name, type, self._items(name))
 
     def _items(self, name: str) -> PastItems:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from keepstone.blobs.blobstore import BlobStore, Place, is_recipe
 from keepstone.blobs.journal import Row
+from keepstone.blobs.ranges import RangeReader
 from keepstone.blobs.recipe import Piece
 from keepstone.blobs.runs import Span
 from keepstone.blobs.spool import Item, Spool, Ticket
@@ -325,6 +326,11 @@ class Session:
             DigestMismatchError: the pieces are right and their sum is not; raised instead of the last piece.
         """
         return stream_pieces(digest, self.read_or_pieces, self._pieces_ahead)
+
+    def open_blob(self, digest: Digest, size: int) -> RangeReader:
+        """Return what reads ranges of a blob of that size."""
+        is_far = self.storage.reads_at_once > 1
+        return RangeReader(digest, size, self.read_or_pieces, self._pieces_ahead, is_far=is_far)
 
     def _pieces_ahead(self, pieces: list[Piece]) -> AbstractContextManager[Iterator[Piece]]:
         blobs, find_blob = self.blobs, self.entries.find_blob

@@ -15,6 +15,7 @@ from blake3 import blake3
 from keepstone.blobs.blobstore import PackPlace, Place, is_recipe
 from keepstone.blobs.footer import Entry
 from keepstone.blobs.pack import Pack, PackBuilder
+from keepstone.blobs.ranges import RangeReader
 from keepstone.blobs.recipe import Piece, cut, decode_recipe, encode_recipe
 from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.digest import Digest
@@ -226,6 +227,10 @@ class Staging:
     def stream_blob(self, digest: Digest) -> Iterator[bytes]:
         """Yield a blob that was staged, or is in the store, piece by piece."""
         return stream_pieces(digest, self._read_or_pieces)
+
+    def open_blob(self, digest: Digest, size: int) -> RangeReader:
+        """Return what reads ranges of a blob of that size that was staged, or is in the store."""
+        return RangeReader(digest, size, self._read_or_pieces)
 
     def _read_or_pieces(self, digest: Digest) -> bytes | list[Piece]:
         found = self._builder.read(digest)

@@ -6,12 +6,12 @@ Layer: repository. A version never changes: its digest stands for its content, i
 from __future__ import annotations
 
 import datetime
-import io
 import os
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from keepstone.blobs.blob_file import BlobFile
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, InvalidInputError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER
@@ -171,10 +171,15 @@ class Version:
         them one by one.
         """
         if self.is_snapshot:
-            return dict(self.items(type).items())
+            return dict(self._snapshot(type).items())
         return self._repository.load_manifest(
             self._manifest, type, allow_pickle=allow_pickle, stream=self._stream
         )
+
+    @property
+    def title(self) -> str:
+        """The selector, for messages; the name alone as long as it has no number."""
+        return self.name if self._number is None else self.selector
 
     def _stream(self, digest: Digest) -> Iterator[bytes]:
         if self._staging is not None:
@@ -182,28 +187,68 @@ class Version:
         self._require_commit()
         return self._repository.session.stream_blob(digest)
 
+    def stream(self, part: Part) -> Iterator[bytes]:
+        """Yield the bytes of one of its parts, piece by piece."""
+        return self._stream(Digest(part.digest))
+
     def chunks(self, path: str = "") -> Iterator[bytes]:
         """Yield the bytes of one part, piece by piece; of the only one where `path` is empty.
 
         Raises:
             ArtifactNotFoundError: there is no such part.
         """
-        return self._stream(Digest(self._part(path).digest))
+        return self.stream(self._part(path))
 
-    def open(self, path: str = "") -> IO[bytes]:
+    def open(self, path: str = "") -> BlobFile:
         """Return one part as a readable, seekable file; the only one where `path` is empty.
+
+        What is read of it is what is touched: of a large part only the pieces around it. Threads open it each for
+        themselves. Read from beginning to end it is verified as a whole, of a part each piece is. Close it, or use it
+        in a `with` block, when much of a store in a bucket was read in order: what comes next is on its way then.
 
         Raises:
             ArtifactNotFoundError: there is no such part.
         """
-        return io.BytesIO(b"".join(self.chunks(path)))
+        return self.open_part(self._part(path))
 
-    def items(self, type: Any = None) -> Collection[Any]:  # noqa: A002
-        """Return the items of a snapshot of a collection as a mapping that is read one by one, and never changes.
+    def open_part(self, part: Part) -> BlobFile:
+        """Return one of its parts as a file."""
+        if self._staging is None:
+            self._require_commit()
+        reads = self._staging or self._repository.session
+        return BlobFile(reads.open_blob(Digest(part.digest), part.size), f"{self.title}:{part.path}")
+
+    def mmap(self, path: str = "") -> memoryview:
+        """Return one part as read-only memory that is the store's own file, verified once, now: nothing is copied.
+
+        That takes a store in a folder, and a part that lies there whole and as it is: one of at most 1 MiB that does
+        not compress. Of anything else `open` reads parts.
 
         Raises:
-            KindError: it is an artifact's.
+            InvalidInputError: it is stored in another way.
+            ArtifactNotFoundError: there is no such part.
         """
+        from keepstone.repository.opened import map_part
+
+        part = self._part(path)
+        self._require_commit()
+        return map_part(self._repository.session, part, f"{self.selector}:{part.path}".rstrip(":"))
+
+    def items(self, type: Any = None) -> Mapping[str, Any]:  # noqa: A002
+        """Return what it holds as a mapping that is read item by item, and never changes.
+
+        The items of a snapshot of a collection, `type` being that of each; the files of a folder, path → bytes.
+
+        Raises:
+            KindError: it is one value, that has no items.
+        """
+        if self.is_snapshot:
+            return self._snapshot(type)
+        from keepstone.repository.opened import open_items
+
+        return open_items(self._repository, self, type)
+
+    def _snapshot(self, type: Any) -> Collection[Any]:  # noqa: A002
         from keepstone.repository.frozen import open_snapshot
 
         return open_snapshot(self._repository, self, type)

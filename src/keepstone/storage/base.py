@@ -46,6 +46,19 @@ class CountsRequests(Protocol):
         ...
 
 
+@runtime_checkable
+class MapsFiles(Protocol):
+    """A medium whose objects are files of this machine."""
+
+    def mapped(self, key: str, start: int, end: int) -> memoryview:
+        """Return bytes [start, end) of an object as read-only memory that is the file's own; shorter as `read_range`.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+        ...
+
+
 class Storage(Protocol):
     """What a medium must do. Safe to use from many threads; every call may raise `StorageError`."""
 

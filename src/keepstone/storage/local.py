@@ -125,6 +125,22 @@ class LocalStorage:
             # Beyond what any file can hold.
             return b""
 
+    def mapped(self, key: str, start: int, end: int) -> memoryview:
+        """Return bytes [start, end) of an object as read-only memory, the file's own; shorter as `read_range`."""
+        import mmap
+
+        check_range(key, start, end)
+        begin = start - start % mmap.ALLOCATIONGRANULARITY
+        try:
+            file = self._packs.get(key) or self._open_to_read(key)
+            end = min(end, self.calls.fstat(file.fd).st_size)
+            if end <= start:
+                return memoryview(b"")
+            whole = mmap.mmap(file.fd, end - begin, access=mmap.ACCESS_READ, offset=begin)
+        except OSError as error:
+            raise self._read_error(error, key) from error
+        return memoryview(whole)[start - begin :]
+
     def size(self, key: str) -> int:
         """Return the object's size in bytes."""
         try:
