@@ -246,3 +246,40 @@ def test_one_item_of_a_collection(capsys: Shown) -> None:
     assert json.loads(capsys.readouterr().out) == {"output": 72}
     assert main(["load", "answers", "--key", "none"]) == 3
     assert main(["load", "answers"]) == 4
+
+
+# ---- checkout ---------------------------------------------------------
+
+
+def test_checkout_makes_a_folder_and_updates_it_and_loses_nothing(folder: Path, capsys: Shown) -> None:
+    (folder / "in").mkdir()
+    (folder / "in" / "x.txt").write_text("one")
+    (folder / "in" / "old.txt").write_text("old")
+    main(["save", "data", "in"])
+    (folder / "in" / "x.txt").write_text("two")
+    (folder / "in" / "old.txt").unlink()
+    main(["save", "data", "in"])
+    capsys.readouterr()
+
+    assert main(["checkout", "data@v1", "out"]) == 0
+    assert capsys.readouterr().err == "data@v1 is in out (6 B)\n"
+    assert main(["checkout", "data", "out"]) == 4
+    assert "or update it" in capsys.readouterr().err
+    assert main(["checkout", "data", "out", "--update"]) == 0
+    assert {path.name: path.read_text() for path in (folder / "out").iterdir()} == {"x.txt": "two"}
+
+    (folder / "out" / "mine.txt").write_text("my own")
+    capsys.readouterr()
+    assert main(["checkout", "data@v1", "out", "--update"]) == 4
+    assert "1 file that this store does not hold: 'mine.txt'" in capsys.readouterr().err
+    assert main(["checkout", "data@v1", "out", "--force"]) == 2
+    assert main(["checkout", "data@v1", "out", "--update", "--force"]) == 0
+    assert {path.name for path in (folder / "out").iterdir()} == {"x.txt", "old.txt"}
+
+
+def test_checkout_of_a_snapshot_says_that_it_has_items(folder: Path, capsys: Shown) -> None:
+    with keepstone.open(".keepstone") as store:
+        store.collection("answers")["q1"] = 1
+        store.collection("answers").snapshot()
+    assert main(["checkout", "answers@v1", "out"]) == 2
+    assert "it has items, and no files" in capsys.readouterr().err

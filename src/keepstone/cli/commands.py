@@ -55,6 +55,7 @@ GROUPS: Final = (
             Command(
                 "load", "write a version, or one item of a collection, to a path or standard output", "load"
             ),
+            Command("checkout", "write a version as a folder, or make a folder into it", "checkout"),
             Command("list", "names in the store", "list"),
             Command("show", "what is known about one version", "show"),
             Command("versions", "all versions of a name", "versions"),

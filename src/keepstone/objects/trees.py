@@ -29,7 +29,7 @@ from keepstone.objects.serializer import PartSource, Source, file_error
 
 ReadChunks = Callable[[Part], Iterable["bytes | memoryview"]]
 
-_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIXES: Final = {"bytes": ".bin", "text": ".txt", "json": ".json", "pickle": ".pickle"}
 _KINDS: Final = {
@@ -154,7 +154,7 @@ def write_tree(
         os.makedirs(above, exist_ok=True)
         os.mkdir(draft)
         try:
-            _fill(manifest, read_chunks, draft, allow_outside_links)
+            fill_tree(manifest, read_chunks, draft, allow_outside_links)
             _refuse_taken(place)
             os.rename(draft, place)
         except BaseException:
@@ -165,10 +165,16 @@ def write_tree(
     except OSError as error:
         if isinstance(error, KeepstoneError):
             raise
-        raise _write_error(error, place) from error
+        raise write_error(error, place) from error
 
 
-def _write_error(error: OSError, place: str) -> StorageError:
+def links_last(parts: Iterable[Part]) -> list[Part]:
+    """Return the parts in the order in which they are written."""
+    return sorted(parts, key=lambda part: part.mode == PartMode.SYMLINK)
+
+
+def write_error(error: OSError, place: str) -> StorageError:
+    """Return the error to raise for a failing call below the user's folder `place`."""
     message = f"cannot write {place!a}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(message, path=place, hint="free some space; nothing was left behind")
@@ -181,13 +187,14 @@ def _refuse_taken(place: str) -> None:
     if os.path.lexists(place) and (os.path.islink(place) or not os.path.isdir(place) or os.listdir(place)):
         raise ConflictError(
             f"{place!a} exists already and is no empty folder",
-            hint="name a new folder, or remove this one first",
+            hint="name a new folder, remove this one first, or update it",
         )
 
 
-def _fill(manifest: Manifest, read_chunks: ReadChunks, draft: str, allow_outside_links: bool) -> None:
+def fill_tree(manifest: Manifest, read_chunks: ReadChunks, draft: str, allow_outside_links: bool) -> None:
+    """Write the parts into the new folder `draft`, which nobody else sees yet; errors as of `write_tree`."""
     links: list[Part] = []
-    root = os.open(draft, _FOLDER_FLAGS)
+    root = os.open(draft, FOLDER_FLAGS)
     try:
         for part in manifest.parts:
             path = part_name(manifest, part)
@@ -199,7 +206,7 @@ def _fill(manifest: Manifest, read_chunks: ReadChunks, draft: str, allow_outside
             if part.mode == PartMode.SYMLINK:
                 links.append(part)
             elif part.mode == PartMode.FOLDER:
-                os.close(_open_folder(root, path.split("/")))
+                os.close(open_folder(root, path.split("/")))
             else:
                 _write_file(root, path, part, read_chunks)
         for part in links:
@@ -211,7 +218,7 @@ def _fill(manifest: Manifest, read_chunks: ReadChunks, draft: str, allow_outside
             _refuse_outside(draft, part)
 
 
-def _open_folder(root: int, segments: list[str]) -> int:
+def open_folder(root: int, segments: list[str]) -> int:
     """Return a descriptor of the folder below `root`, made where it is missing; passes through no link."""
     current = os.dup(root)
     for segment in segments:
@@ -220,7 +227,7 @@ def _open_folder(root: int, segments: list[str]) -> int:
                 os.mkdir(segment, dir_fd=current)
             except FileExistsError:
                 pass
-            below = os.open(segment, _FOLDER_FLAGS, dir_fd=current)
+            below = os.open(segment, FOLDER_FLAGS, dir_fd=current)
         finally:
             os.close(current)
         current = below
@@ -229,7 +236,7 @@ def _open_folder(root: int, segments: list[str]) -> int:
 
 def _write_file(root: int, path: str, part: Part, read_chunks: ReadChunks) -> None:
     *folders, name = path.split("/")
-    folder = _open_folder(root, folders)
+    folder = open_folder(root, folders)
     try:
         mode = 0o777 if part.mode == PartMode.EXECUTABLE else 0o666
         handle = os.open(name, _FILE_FLAGS, mode, dir_fd=folder)
@@ -247,7 +254,7 @@ def _write_link(root: int, part: Part, read_chunks: ReadChunks) -> None:
     if not target or b"\0" in target:
         raise MalformedError(f"link {part.path!a} has no valid target", where=part.path)
     *folders, name = part.path.split("/")
-    folder = _open_folder(root, folders)
+    folder = open_folder(root, folders)
     try:
         os.symlink(target, os.fsencode(name), dir_fd=folder)
     finally:

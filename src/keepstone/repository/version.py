@@ -16,8 +16,9 @@ from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ArtifactNotFoundError, InvalidInputError
 from keepstone.foundation.format import SNAPSHOT_SERIALIZER
 from keepstone.foundation.names import plural, shown
-from keepstone.objects.manifest import Manifest, Part, PartMode
-from keepstone.objects.trees import part_name, write_tree
+from keepstone.objects.manifest import Manifest, Part
+from keepstone.objects.trees import links_last, part_name, write_tree
+from keepstone.repository.opened import PartReader, map_part, open_items
 
 if TYPE_CHECKING:
     from keepstone.repository.collection import Collection
@@ -228,8 +229,6 @@ class Version:
             InvalidInputError: it is stored in another way.
             ArtifactNotFoundError: there is no such part.
         """
-        from keepstone.repository.opened import map_part
-
         part = self._part(path)
         self._require_commit()
         return map_part(self._repository.session, part, f"{self.selector}:{part.path}".rstrip(":"))
@@ -244,8 +243,6 @@ class Version:
         """
         if self.is_snapshot:
             return self._snapshot(type)
-        from keepstone.repository.opened import open_items
-
         return open_items(self._repository, self, type)
 
     def _snapshot(self, type: Any) -> Collection[Any]:  # noqa: A002
@@ -278,16 +275,41 @@ class Version:
             hint=f"name one of its {len(parts)} parts, such as {', '.join(known)}",
         )
 
-    def checkout(self, target: str | os.PathLike[str]) -> str:
-        """Write the parts as files to `target`, which must not exist yet, or be an empty folder; return the path.
+    def checkout(
+        self, target: str | os.PathLike[str], *, update: bool = False, overwrite: bool = False
+    ) -> str:
+        """Write the parts as files to the folder `target`; return its path.
+
+        The folder must not exist yet, or be empty. With `update` it may hold anything, such as another version: files
+        that are equal stay untouched, others are replaced one by one once all of them are here, and what this version
+        does not have is removed. Nothing is lost by that: a file whose content this store does not hold is refused,
+        unless `overwrite` is given, too. Files are copies: to change one changes nothing in the store.
 
         Raises:
-            InvalidInputError: something is there.
-            CorruptionError: a part is damaged; nothing is left at `target`.
+            ConflictError: something is there; or with `update`, something that would be lost.
+            InvalidInputError: it is a snapshot of a collection; or `overwrite` is given without `update`.
+            CorruptionError: a part is damaged; nothing is left at `target`, nothing in it has changed.
         """
         self._require_parts()
-        # Links are made last.
-        parts = sorted(self._manifest.parts, key=lambda part: part.mode == PartMode.SYMLINK)
-        with self._repository.session.reading_ahead(Digest(part.digest) for part in parts):
-            write_tree(self._manifest, lambda part: self._stream(Digest(part.digest)), target)
+        if overwrite and not update:
+            raise InvalidInputError(
+                "overwrite=True says what an update may do, and update is not given",
+                hint="add update=True, or leave it out",
+            )
+        reader = PartReader(self._repository, self)
+        if update:
+            from keepstone.objects.tree_updates import update_tree
+
+            entries = self._repository.session.entries
+            update_tree(
+                self._manifest,
+                self.stream,
+                target,
+                is_kept=lambda digest: entries.find_blob(digest) is not None,
+                ahead=reader.ahead,
+                overwrite=overwrite,
+            )
+        else:
+            with reader.ahead(links_last(self._manifest.parts)):
+                write_tree(self._manifest, self.stream, target)
         return os.fspath(target)
