@@ -126,6 +126,7 @@ NAMES: Final[dict[str, Callable[[Place], object]]] = {
     "a snapshot of a collection that does not exist": lambda p: p.open().collection("d").snapshot(),
     "setting an item of a snapshot": lambda p: p.collection.snapshot().items().update({"k": 2}),
     "the files of a snapshot": lambda p: p.collection.snapshot().open(),
+    "the items of one value": lambda p: p.open().resolve("a").items(),
     '`at("yesterday")`': lambda p: p.open().at("yesterday"),
     "`at` of a time without a zone": lambda p: p.open().at(datetime.datetime(2026, 11, 20)),
     "`at(2.5)`": lambda p: p.open().at(2.5),  # type: ignore[arg-type]

@@ -35,6 +35,13 @@ def closed(place: Place) -> object:
     return store.load("a")
 
 
+def own_file(place: Place) -> None:
+    out = place.folder / "out"
+    out.mkdir(exist_ok=True)
+    (out / "mine.txt").write_text("my own")
+    place.open().resolve("a").checkout(out, update=True)
+
+
 PLACES: Final[dict[str, Callable[[Place], object]]] = {
     "a store that is a file": file_as_store,
     "a folder that holds something else": foreign_folder,
@@ -58,4 +65,8 @@ PLACES: Final[dict[str, Callable[[Place], object]]] = {
     ),
     "using a store that was closed": closed,
     "checking out to a folder that is not empty": lambda p: p.open().resolve("a").checkout(p.folder),
+    "updating a folder with a file of one's own": own_file,
+    "overwriting without updating": lambda p: (
+        p.open().resolve("a").checkout(p.folder / "out", overwrite=True)
+    ),
 }
