@@ -307,7 +307,7 @@ def make(tree: object, place: Path) -> None:
         make(inner, place / name)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.dictionaries(NAMES, TREES, max_size=3), st.dictionaries(NAMES, TREES, max_size=3))
 def test_any_tree_becomes_any_other(old: object, new: object) -> None:
     shelf = Shelf()
