@@ -13,8 +13,8 @@ BLOBS_DEFECTS: Final = (
         "keepstone.blobs.blobstore",
         (
             (
-                "        if actual != digest:\n            raise DigestMismatchError(",
-                "        if False:\n            raise DigestMismatchError(",
+                "    if actual != digest:\n        raise DigestMismatchError(",
+                "    if False:\n        raise DigestMismatchError(",
             ),
         ),
         "tests/blobs/test_blobstore.py::test_a_frame_copied_over_another_is_noticed",
