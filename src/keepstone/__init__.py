@@ -66,6 +66,7 @@ _PLACES: Final = {
             "MalformedError",
             "NotFoundError",
             "RefConflictError",
+            "SecretsWarning",
             "SerializerError",
             "StorageBusyError",
             "StorageError",

@@ -283,3 +283,24 @@ def test_checkout_of_a_snapshot_says_that_it_has_items(folder: Path, capsys: Sho
         store.collection("answers").snapshot()
     assert main(["checkout", "answers@v1", "out"]) == 2
     assert "it has items, and no files" in capsys.readouterr().err
+
+
+# ---- credentials --------------------------------------------------
+
+
+def test_save_warns_of_credentials_or_refuses_them(folder: Path, capsys: Shown) -> None:
+    key = "ghp_" + "R7x2Kq9Zt4" * 4
+    (folder / "notes.txt").write_text(f"use {key}\n")
+
+    assert main(["save", "notes", "notes.txt"]) == 0
+    shown = capsys.readouterr()
+    assert main(["save", "others", "notes.txt", "--secrets", "refuse"]) == 2
+    refused = capsys.readouterr()
+    assert main(["save", "others", "notes.txt", "--secrets", "off"]) == 0
+
+    said = "'notes' holds what looks like credentials: a GitHub token (notes.txt, line 1)"
+    assert shown.err == f"keepstone: {said}; it is saved as it is\n"
+    assert shown.out.startswith("notes@v1")
+    assert "it was not saved" in refused.err
+    assert key not in shown.err + refused.err
+    assert capsys.readouterr().err == ""

@@ -55,6 +55,9 @@ def large_number(place: Place) -> object:
 
 
 VALUES: Final[dict[str, Callable[[Place], object]]] = {
+    'text that holds a key, with `secrets="refuse"`': lambda p: p.save(
+        "ghp_" + "R7x2Kq9Zt4" * 4, secrets="refuse"
+    ),
     "nan": lambda p: p.save({"a": [1.0, float("nan")]}),
     "infinity": lambda p: p.save(float("inf")),
     "a set": lambda p: p.save({"a": {1}}),

@@ -24,6 +24,7 @@ WRONG_TYPES: Final[dict[str, Callable[[Place], object]]] = {
     "`missing([3])`": lambda p: list(p.collection.missing([3])),  # type: ignore[list-item]
     '`save(..., parents="a")`': lambda p: p.save(1, parents="a"),
     '`save(..., aliases="prod")`': lambda p: p.save(1, aliases="prod"),
+    '`save(..., secrets="no")`': lambda p: p.save(1, secrets="no"),
     '`open(b"x")`': lambda p: keepstone.open(b"x"),  # type: ignore[arg-type]
     '`open("s", mode="w")`': lambda p: p.open("w"),
     "`Results(store, 3)`": lambda p: keepstone.Results(p.open(), 3),  # type: ignore[arg-type]

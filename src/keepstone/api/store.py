@@ -20,6 +20,7 @@ from keepstone.repository.collection import Collection, Durability
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import Kind, check_kind, read_name_ref
 from keepstone.repository.repository import ANY, Repository
+from keepstone.repository.secret_watch import Secrets
 from keepstone.repository.version import Version
 from keepstone.storage.locate import is_bucket, is_elsewhere, locate
 
@@ -121,15 +122,17 @@ class Store(Upkeep, Exchange):
         message: str = "",
         expected: str | None = ANY,
         serializer: str | None = None,
+        secrets: Secrets = "warn",
     ) -> Version:
         """Keep `value` as the next version of `name`; it is published when this returns.
 
         What equals the newest version in content, metadata and parents makes no new one (`created_new` is False);
         `aliases` move either way. `expected` is the digest that the newest version must have, None for "no version
-        yet". `serializer` names one where the value's type does not decide.
+        yet". `serializer` names one where the value's type does not decide. `secrets` says what to do where text or
+        JSON of up to 1 MiB looks like it holds credentials: "warn" (a `SecretsWarning`), "refuse" or "off".
 
         Raises:
-            InvalidInputError: a name, an alias or metadata cannot be accepted.
+            InvalidInputError: a name, an alias or metadata cannot be accepted, or credentials are refused.
             SerializerError: nothing here can write the value, or it would not load as it is.
             RefConflictError: only with `expected`: somebody was first.
             KindError: the name is a collection's.
@@ -144,6 +147,7 @@ class Store(Upkeep, Exchange):
             message=message,
             expected=expected,
             serializer=serializer,
+            secrets=secrets,
         )
 
     def load(self, selector: str, *, type: Any = None, allow_pickle: bool = False) -> Any:  # noqa: A002

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ from keepstone.cli.describe import version_facts
 from keepstone.cli.formatting import size
 from keepstone.cli.opening import open_to_keep
 from keepstone.cli.parser import add_json
-from keepstone.foundation.errors import InvalidInputError, NotFoundError
+from keepstone.foundation.errors import InvalidInputError, NotFoundError, SecretsWarning
 
 if TYPE_CHECKING:
+    from keepstone.api import Store
     from keepstone.cli.console import Console
+    from keepstone.repository.version import Version
 
 HELP = """\
 Keep a file, a folder or standard input (-) as the next version of NAME.
@@ -28,6 +31,7 @@ keepstone save models/email model.bin --metadata accuracy=0.87 --alias prod
 keepstone save data/train folder --message "cleaned"
 echo "Answer with a number." | keepstone save prompts/reader - --as text
 keepstone save configs/run config.json --as json --parent prompts/reader
+keepstone save data/notes folder --secrets refuse      # nothing is saved where a key or a password is found
 """
 
 
@@ -63,6 +67,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ALIAS",
         help="a word for this version; can be repeated",
     )
+    parser.add_argument(
+        "--secrets",
+        choices=["warn", "refuse", "off"],
+        default="warn",
+        help="what to do where text looks like it holds credentials (default: warn, and save it as it is)",
+    )
     add_json(parser)
 
 
@@ -71,14 +81,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     metadata = parse_metadata(arguments.metadata)
     value = read_value(arguments.path, arguments.form)
     with open_to_keep(arguments, console) as store:
-        version = store.save(
-            arguments.name,
-            value,
-            metadata=metadata,
-            parents=arguments.parent,
-            aliases=arguments.alias,
-            message=arguments.message,
-        )
+        version = _save(store, value, metadata, arguments, console)
         if arguments.json:
             console.json({**version_facts(version), "created_new": version.created_new})
         elif version.created_new:
@@ -86,6 +89,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         else:
             console.out(f"{version.selector} is the same already; no new version")
     return exit_codes.OK
+
+
+def _save(
+    store: Store, value: object, metadata: dict[str, Any], arguments: argparse.Namespace, console: Console
+) -> Version:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SecretsWarning)
+        version = store.save(
+            arguments.name,
+            value,
+            metadata=metadata,
+            parents=arguments.parent,
+            aliases=arguments.alias,
+            message=arguments.message,
+            secrets=arguments.secrets,
+        )
+    for warning in dict.fromkeys(str(warning.message) for warning in caught):
+        console.error(f"keepstone: {warning}")
+    return version
 
 
 def read_value(path: str, form: str | None) -> object:

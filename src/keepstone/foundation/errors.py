@@ -190,6 +190,10 @@ class SerializerError(KeepstoneError, TypeError):
     """A value cannot be written, or not be built again, by any serializer at hand."""
 
 
+class SecretsWarning(UserWarning):
+    """What was saved looks like it holds credentials; the message says where and of what kind, never which."""
+
+
 # ---- the medium ----------------------------------------------------------------------------------------------------
 
 

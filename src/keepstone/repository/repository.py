@@ -24,6 +24,7 @@ from keepstone.repository.naming import Naming, VersionGoneError
 from keepstone.repository.refs import read_name_ref
 from keepstone.repository.removal import remove_collection
 from keepstone.repository.sealer import Sealer
+from keepstone.repository.secret_watch import Secrets, SecretWatch
 from keepstone.repository.session import Session
 from keepstone.repository.sketch import ANY, Sketch
 from keepstone.repository.staging import Restage, Staging
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from keepstone.repository.transaction import Transaction
 
 RESTAGES_MAX: Final = 16
-_READ_BYTES: Final = 4 * 1024 * 1024
 
 S = TypeVar("S")
 
@@ -68,6 +68,7 @@ class Repository:
         message: str = "",
         expected: str | None = ANY,
         serializer: str | None = None,
+        secrets: Secrets = "warn",
     ) -> Version:
         """Keep `value` as the next version of `name`, published when this returns.
 
@@ -80,7 +81,13 @@ class Repository:
         for _ in range(RESTAGES_MAX):
             staging = Staging(self.session)
             version = self.stage_version(
-                staging, name, value, metadata=metadata, parents=origins, serializer=serializer
+                staging,
+                name,
+                value,
+                metadata=metadata,
+                parents=origins,
+                serializer=serializer,
+                secrets=secrets,
             )
             staging.settle()
             try:
@@ -118,10 +125,17 @@ class Repository:
         metadata: Mapping[str, Any] | None,
         parents: tuple[str, ...],
         serializer: str | None,
+        secrets: Secrets,
     ) -> Version:
         """Stage a value; return the version that has no number yet."""
         digest = self.stage_artifact(
-            staging, value, metadata=metadata, parents=parents, serializer=serializer
+            staging,
+            value,
+            metadata=metadata,
+            parents=parents,
+            serializer=serializer,
+            secrets=secrets,
+            name=name,
         )
         return self.staged_version(staging, name, digest)
 
@@ -181,14 +195,19 @@ class Repository:
         metadata: Mapping[str, Any] | None = None,
         parents: tuple[str, ...] = (),
         serializer: str | None = None,
+        secrets: Secrets = "off",
+        name: str = "",
     ) -> Digest:
         """Stage a value's parts and manifest; return the manifest's digest, which is the artifact's."""
         chosen = self.registry.find(value, serializer)
         dumped = chosen.dump(value)
+        watch = SecretWatch(name, chosen.id, secrets)
+        watch.look_before(dumped, metadata)
         parts: list[Part] = []
         for source in dumped.parts:
-            digest, size = staging.add_content(source.source.chunks(_READ_BYTES))
+            digest, size = staging.add_content(watch.passing(source))
             parts.append(Part(source.path, digest, size, source.mode))
+        watch.warn()
         manifest = Manifest(
             serializer=chosen.id,
             serializer_version=chosen.version,

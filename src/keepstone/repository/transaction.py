@@ -25,6 +25,7 @@ from keepstone.foundation.names import check_alias, check_name, parse_selector
 from keepstone.repository.arguments import check_message, check_save
 from keepstone.repository.naming import Found, VersionGoneError
 from keepstone.repository.repository import RESTAGES_MAX, Repository, too_fast
+from keepstone.repository.secret_watch import Secrets
 from keepstone.repository.sketch import ANY, Saved, Sketch
 from keepstone.repository.staging import Restage, Staging
 from keepstone.repository.version import Version
@@ -119,6 +120,7 @@ class Transaction:
         aliases: Iterable[str] = (),
         expected: str | None = ANY,
         serializer: str | None = None,
+        secrets: Secrets = "warn",
     ) -> Version:
         """Keep `value` as the next version of `name`, which gets its number when the block ends; see `Store.save`.
 
@@ -137,6 +139,7 @@ class Transaction:
                 metadata=metadata,
                 parents=repository.parents_of(parents, self._parent),
                 serializer=serializer,
+                secrets=secrets,
             )
             digest = version.digest_bytes
             saved = self._take(lambda sketch: sketch.save(name, digest, wanted, expected))

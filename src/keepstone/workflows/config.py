@@ -20,8 +20,8 @@ from keepstone.foundation.errors import (
     InvalidInputError,
     RefConflictError,
 )
+from keepstone.objects.redact import redact, redact_command
 from keepstone.storage.calls import preparing
-from keepstone.workflows.redact import redact, redact_command
 from keepstone.workflows.values import canonical_digest, plain
 
 if TYPE_CHECKING:

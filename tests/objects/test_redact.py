@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepstone.workflows.redact import REMOVED, is_secret_name, redact, redact_command
+from keepstone.objects.redact import REMOVED, is_secret_name, redact, redact_command
 
 
 @pytest.mark.parametrize(

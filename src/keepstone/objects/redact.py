@@ -1,6 +1,6 @@
 """Credentials out of configurations: by the name of a field, and by the shape of a value.
 
-Layer: workflows. For configurations, provider settings, headers and command lines, never for payloads. What
+Layer: objects. For configurations, provider settings, headers and command lines, never for payloads. What
 is removed becomes `[removed]`; names such as `max_tokens`, `tokenizer`, `author` and `pad_token` are no
 secrets.
 """

@@ -1,0 +1,232 @@
+"""Credentials in content that is about to be saved: found by shape, named by kind and place, never altered.
+
+Layer: objects. `redact` removes from configurations whatever may be a credential; this looks at payloads, where a
+false alarm costs more than there, so that every shape is narrow and a value must look random. Fixed beginnings are
+looked for first; patterns are compiled and run only where one was found, so that innocent content costs almost nothing.
+What is found never stands in the result.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+
+SCAN_BYTES_MAX: Final = 1024 * 1024
+"""Larger content is not looked at [bytes]."""
+
+
+class Secret(NamedTuple):
+    """What looks like a credential."""
+
+    kind: str
+    """Such as "an AWS access key"."""
+    place: str
+    """Such as `line 3` or `messages[0].content`; empty where the content is one value."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.place})" if self.place else self.kind
+
+
+class _Shape(NamedTuple):
+    """One kind of credential."""
+
+    kind: str
+    starts: tuple[bytes, ...]
+    """Texts that it begins with, at least one of them."""
+    pattern: bytes
+    """Matched where a start was found; its group 1, if it has one, is what must look random."""
+
+
+_SHAPES: Final = (
+    _Shape(
+        "a private key",
+        (b"-----BEGIN ",),
+        rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\\[nr]|\s){1,4}"
+        rb"(?:[A-Za-z-]+: [^\n\\]*(?:\\[nr]|\s){1,4}){0,4}[A-Za-z0-9+/]{16}",
+    ),
+    _Shape(
+        "an AWS access key",
+        (b"AKIA", b"ASIA"),
+        rb"(?<![A-Za-z0-9])(A[KS]IA[0-9A-Z]{16})(?![0-9A-Za-z])",
+    ),
+    _Shape(
+        "a GitHub token",
+        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+        rb"(?<![A-Za-z0-9_])((?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}))",
+    ),
+    _Shape("a GitLab token", (b"glpat-",), rb"(?<![A-Za-z0-9_])glpat-([A-Za-z0-9_-]{20,})"),
+    _Shape("a Hugging Face token", (b"hf_",), rb"(?<![A-Za-z0-9_])hf_([A-Za-z0-9]{30,})(?![A-Za-z0-9_])"),
+    _Shape("an Anthropic key", (b"sk-ant-",), rb"(?<![A-Za-z0-9_-])sk-ant-([A-Za-z0-9_-]{20,})"),
+    _Shape(
+        "an API key of OpenAI's kind",
+        (b"sk-",),
+        rb"(?<![A-Za-z0-9_-])sk-(?!ant-)(?=[A-Za-z0-9_-]*[A-Za-z0-9]{16})(?:[a-z]{2,8}-){0,2}([A-Za-z0-9_-]{20,})",
+    ),
+    _Shape("a Stripe key", (b"sk_live_", b"rk_live_"), rb"(?<![A-Za-z0-9])[sr]k_live_([A-Za-z0-9]{16,})"),
+    _Shape(
+        "a Slack token", (b"xox",), rb"(?<![A-Za-z0-9])xox[abeprs]-((?=[A-Za-z-]*[0-9])[A-Za-z0-9-]{20,})"
+    ),
+    _Shape(
+        "a Slack webhook",
+        (b"hooks.slack.com/services/T",),
+        rb"hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/([A-Za-z0-9]{16,})",
+    ),
+    _Shape(
+        "a Google key",
+        (b"AIza",),
+        rb"(?<![A-Za-z0-9_+/-])(AIza[0-9A-Za-z_-]{35})(?![0-9A-Za-z_+/-])",
+    ),
+    _Shape("a Google token", (b"ya29.",), rb"(?<![A-Za-z0-9])ya29\.([A-Za-z0-9_-]{30,})"),
+    _Shape("a PyPI token", (b"pypi-AgE",), rb"(?<![A-Za-z0-9])pypi-(AgE[A-Za-z0-9_-]{40,})"),
+    _Shape("an Azure storage key", (b"AccountKey=",), rb"AccountKey=([A-Za-z0-9+/]{80,}=*)"),
+    _Shape(
+        "a JSON web token",
+        (b"eyJ",),
+        rb"(?<![A-Za-z0-9_+/-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.([A-Za-z0-9_-]{16,})",
+    ),
+)
+_STARTS: Final = tuple((start, shape) for shape in _SHAPES for start in shape.starts)
+_BEARER: Final = rb"bearer +([A-Za-z0-9._~+/-]{20,}=*)"
+_URL: Final = rb"://[^/\s:@?#\"'<>\\]{0,64}:([^/\s@?#\"'<>\\]{1,128})@[A-Za-z0-9\[]"
+_NAME_PARTS: Final = (b"key", b"token", b"secret", b"passw", b"pwd", b"passphrase", b"credential")
+_NAMED: Final = (*_NAME_PARTS, b"bearer ")
+_ASSIGNED: Final = (
+    rb"[A-Za-z0-9_]{0,32}(?P<end>)\\?[\"']?\s{0,4}(?::=|=>|=|:)\s{0,4}"
+    rb"(?:\\?[\"']([^\s\"'\\<>{}$()]{16,512})\\?[\"']"
+    rb"|([A-Za-z0-9+/=_-]{20,512})(?![A-Za-z0-9+/=_.(\[-]))"
+)
+_NAME_HEAD: Final = rb"[A-Za-z0-9_.-]*\Z"
+_NAME_HEAD_BYTES: Final = 48
+_DIGEST: Final = rb"(?:b3|blake3|sha1|sha256|sha384|sha512|md5|etag)[:-]"
+_PLACEHOLDER_PARTS: Final = (
+    b"example", b"your", b"xxxx", b"****", b"....", b"placeholder", b"changeme", b"redacted", b"removed",
+    b"12345678", b"abcdefgh", b"dummy", b"insert", b"00000000",
+)  # fmt: skip
+_PLACEHOLDER_PASSWORDS: Final = frozenset(
+    b"user username pass passwd password pwd pw secret token key apikey api_key port x xx xxx".split()
+)
+_ENTROPY_MIN: Final = 3.0
+"""Bits a character; 16 random hexadecimal digits have 3.2, words of a language that are joined 3.4 and no digits."""
+
+
+@functools.cache
+def _compiled(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
+    # Most programs never save anything that needs one.
+    return re.compile(pattern, flags)
+
+
+def find_secrets(content: bytes) -> list[Secret]:
+    """Return what in text or JSON looks like a credential, each with the kind that it is of and its line.
+
+    Content that holds a NUL is binary, and is not looked at; nor is what has more than `SCAN_BYTES_MAX` bytes.
+    """
+    if len(content) > SCAN_BYTES_MAX or b"\0" in content:
+        return []
+    found: list[Secret] = []
+    for offset, kind in sorted(_found(content).items()):
+        line = content.count(b"\n", 0, offset) + 1
+        found.append(Secret(kind, f"line {line}"))
+    return found
+
+
+def find_secrets_in_json(content: bytes) -> list[Secret]:
+    """Return what `find_secrets` finds in a JSON document, each with its place: `messages[0].content`."""
+    found = find_secrets(content)
+    if not found:
+        return []
+    places = list(_places(msgspec.json.decode(content), "", ""))
+    # What only shows across two values is of no one place.
+    return places or [Secret(secret.kind, "") for secret in found]
+
+
+def _places(value: object, name: str, place: str) -> Iterator[Secret]:
+    if isinstance(value, dict):
+        for key, item in cast("dict[str, Any]", value).items():
+            yield from _places(item, key, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(cast("list[Any]", value)):
+            yield from _places(item, name, f"{place}[{index}]")
+    elif isinstance(value, str):
+        # With its name before it: that a value is a key may be said by nothing else.
+        content = msgspec.json.encode({name: value} if name else value)
+        yield from (Secret(kind, place) for kind in dict.fromkeys(_found(content).values()))
+
+
+def _found(content: bytes) -> dict[int, str]:
+    """Return offset → kind."""
+    found: dict[int, str] = {}
+    ends: dict[int, int] = {}
+    for start, shape in _STARTS:
+        # Asked here: a generator for each of thirty starts would cost more than all the looking.
+        if start in content:
+            for match in _matches(content, content, start, shape.pattern):
+                if not match.re.groups or _is_random(match[1]):
+                    found[match.start()], ends[match.start()] = shape.kind, match.end()
+    if b"://" in content:
+        for match in _matches(content, content, b"://", _URL):
+            if _is_password(match[1]):
+                found[match.start()], ends[match.start()] = "a password in a URL", match.end()
+    lowered = content.lower()
+    if any(part in lowered for part in _NAMED):
+        for offset, kind in _found_by_name(content, lowered):
+            # One of a known shape has been found, whatever it is called.
+            if not any(begin <= offset < end for begin, end in ends.items()):
+                found[offset] = kind
+    return found
+
+
+def _found_by_name(content: bytes, lowered: bytes) -> Iterator[tuple[int, str]]:
+    for match in _matches(content, lowered, b"bearer ", _BEARER):
+        if _is_random(match[1]):
+            yield match.start(1), "a bearer token"
+    for part in _NAME_PARTS:
+        for match in _matches(content, lowered, part, _ASSIGNED):
+            group = 2 if match[2] is not None else 3
+            if _is_random(match[group]) and _names_a_secret(content, match):
+                yield match.start(group), "a credential by its name"
+
+
+def _matches(content: bytes, searched: bytes, start: bytes, pattern: bytes) -> Iterator[re.Match[bytes]]:
+    offset = searched.find(start)
+    if offset < 0:
+        return
+    match_at = _compiled(pattern, re.IGNORECASE if searched is not content else 0).match
+    while offset >= 0:
+        match = match_at(content, offset)
+        if match:
+            yield match
+        offset = searched.find(start, offset + 1)
+
+
+def _names_a_secret(content: bytes, match: re.Match[bytes]) -> bool:
+    from keepstone.objects.redact import is_secret_name
+
+    head = content[max(match.start() - _NAME_HEAD_BYTES, 0) : match.start()]
+    before = _compiled(_NAME_HEAD).search(head)
+    name = (before[0] if before else b"") + content[match.start() : match.end("end")]
+    # The name alone decides here: a value without digits is no help to it.
+    return is_secret_name(name.decode("ascii", "replace"), "x" * 8)
+
+
+def _is_random(value: bytes) -> bool:
+    lowered = value.lower()
+    if any(part in lowered for part in _PLACEHOLDER_PARTS) or _compiled(_DIGEST).match(lowered):
+        return False
+    digits = sum(b"0"[0] <= byte <= b"9"[0] for byte in value)
+    if not digits or digits == len(value):
+        return False
+    size = len(value)
+    counts = Counter(value).values()
+    return -sum(count / size * math.log2(count / size) for count in counts) >= _ENTROPY_MIN
+
+
+def _is_password(value: bytes) -> bool:
+    if value.lower() in _PLACEHOLDER_PASSWORDS or value[:1] in b"${[<%*" or not value.strip(b"*.x"):
+        return False
+    return not any(part in value.lower() for part in _PLACEHOLDER_PARTS)
