@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keepstone.foundation.errors import *  # noqa: F403
     from keepstone.foundation.names import quote as quote
     from keepstone.foundation.names import unquote as unquote
+    from keepstone.operations.job import Job as Job
+    from keepstone.operations.lineage import Lineage as Lineage
     from keepstone.operations.locked import Locked as Locked
     from keepstone.operations.sync_plan import SyncPlan as SyncPlan
     from keepstone.operations.sync_plan import SyncReport as SyncReport
@@ -34,6 +36,8 @@ _ERRORS: Final = "keepstone.foundation.errors"
 _PLACES: Final = {
     "Collection": "keepstone.repository.collection",
     "Digest": "keepstone.foundation.digest",
+    "Job": "keepstone.operations.job",
+    "Lineage": "keepstone.operations.lineage",
     "Locked": "keepstone.operations.locked",
     "Past": "keepstone.repository.past",
     "Record": "keepstone.workflows.record",

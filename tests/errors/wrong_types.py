@@ -25,6 +25,10 @@ WRONG_TYPES: Final[dict[str, Callable[[Place], object]]] = {
     '`save(..., parents="a")`': lambda p: p.save(1, parents="a"),
     '`save(..., aliases="prod")`': lambda p: p.save(1, aliases="prod"),
     '`save(..., secrets="no")`': lambda p: p.save(1, secrets="no"),
+    '`track("a@b")`': lambda p: p.open().track("a@b"),
+    '`track("a", config=b"x")`': lambda p: p.open().track("a", config=b"x"),
+    '`lineage("a", direction="left")`': lambda p: p.open().lineage("a", direction="left"),  # type: ignore[arg-type]
+    '`lineage("a", depth=-1)`': lambda p: p.open().lineage("a", depth=-1),
     '`open(b"x")`': lambda p: keepstone.open(b"x"),  # type: ignore[arg-type]
     '`open("s", mode="w")`': lambda p: p.open("w"),
     "`Results(store, 3)`": lambda p: keepstone.Results(p.open(), 3),  # type: ignore[arg-type]

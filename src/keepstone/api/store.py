@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from keepstone.api.exchange import Exchange
+from keepstone.api.origins import Origins
 from keepstone.api.upkeep import Upkeep
 from keepstone.foundation.errors import InvalidInputError, StorageError
 from keepstone.foundation.names import check_name
@@ -35,7 +36,7 @@ T = TypeVar("T")
 Mode = Literal["a", "r"]
 
 
-class Store(Upkeep, Exchange):
+class Store(Upkeep, Exchange, Origins):
     """Artifacts, their versions, and collections, at one place; safe to use from many threads.
 
     Use `keepstone.open`. Pickles as location and options, so it can be handed to worker processes.

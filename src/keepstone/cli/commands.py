@@ -60,6 +60,7 @@ GROUPS: Final = (
             Command("show", "what is known about one version", "show"),
             Command("versions", "all versions of a name", "versions"),
             Command("diff", "what differs between two versions", "diff"),
+            Command("lineage", "what a version was made from, or what was made from it", "lineage"),
             Command("history", "who changed what, newest first", "history"),
             Command("snapshot", "keep what a collection holds now as a version", "snapshot"),
             Command("alias", "let a word such as prod stand for a version", "alias"),

@@ -129,9 +129,9 @@ def find_secrets(content: bytes) -> list[Secret]:
     if len(content) > SCAN_BYTES_MAX or b"\0" in content:
         return []
     found: list[Secret] = []
-    for offset, kind in sorted(_found(content).items()):
+    for offset, hit in sorted(_found(content).items()):
         line = content.count(b"\n", 0, offset) + 1
-        found.append(Secret(kind, f"line {line}"))
+        found.append(Secret(hit.kind, f"line {line}"))
     return found
 
 
@@ -145,6 +145,21 @@ def find_secrets_in_json(content: bytes) -> list[Secret]:
     return places or [Secret(secret.kind, "") for secret in found]
 
 
+def remove_secrets(text: str) -> str:
+    """Return a text of any size without what looks like a credential in it; `[removed]` stands there.
+
+    For what describes a program, such as a diff; never for payloads.
+    """
+    content = text.encode()
+    kept: list[bytes] = []
+    done = 0
+    for offset, hit in sorted(_found(content).items()):
+        if offset >= done:
+            kept += [content[done:offset], b"[removed]"]
+        done = max(done, hit.end)
+    return b"".join([*kept, content[done:]]).decode()
+
+
 def _places(value: object, name: str, place: str) -> Iterator[Secret]:
     if isinstance(value, dict):
         for key, item in cast("dict[str, Any]", value).items():
@@ -155,41 +170,50 @@ def _places(value: object, name: str, place: str) -> Iterator[Secret]:
     elif isinstance(value, str):
         # With its name before it: that a value is a key may be said by nothing else.
         content = msgspec.json.encode({name: value} if name else value)
-        yield from (Secret(kind, place) for kind in dict.fromkeys(_found(content).values()))
+        yield from (
+            Secret(kind, place) for kind in dict.fromkeys(hit.kind for hit in _found(content).values())
+        )
 
 
-def _found(content: bytes) -> dict[int, str]:
-    """Return offset → kind."""
-    found: dict[int, str] = {}
-    ends: dict[int, int] = {}
+class _Hit(NamedTuple):
+    """A stretch of content that is, or holds, a credential."""
+
+    kind: str
+    end: int
+
+
+def _found(content: bytes) -> dict[int, _Hit]:
+    """Return where each begins, and what it is."""
+    found: dict[int, _Hit] = {}
     for start, shape in _STARTS:
         # Asked here: a generator for each of thirty starts would cost more than all the looking.
         if start in content:
             for match in _matches(content, content, start, shape.pattern):
                 if not match.re.groups or _is_random(match[1]):
-                    found[match.start()], ends[match.start()] = shape.kind, match.end()
+                    found[match.start()] = _Hit(shape.kind, match.end())
     if b"://" in content:
         for match in _matches(content, content, b"://", _URL):
             if _is_password(match[1]):
-                found[match.start()], ends[match.start()] = "a password in a URL", match.end()
+                found[match.start()] = _Hit("a password in a URL", match.end(1))
     lowered = content.lower()
     if any(part in lowered for part in _NAMED):
-        for offset, kind in _found_by_name(content, lowered):
-            # One of a known shape has been found, whatever it is called.
-            if not any(begin <= offset < end for begin, end in ends.items()):
-                found[offset] = kind
+        # What is of a known shape has been found, whatever it is called.
+        shaped = list(found.items())
+        for offset, hit in _found_by_name(content, lowered):
+            if not any(begin <= offset < known.end for begin, known in shaped):
+                found[offset] = hit
     return found
 
 
-def _found_by_name(content: bytes, lowered: bytes) -> Iterator[tuple[int, str]]:
+def _found_by_name(content: bytes, lowered: bytes) -> Iterator[tuple[int, _Hit]]:
     for match in _matches(content, lowered, b"bearer ", _BEARER):
         if _is_random(match[1]):
-            yield match.start(1), "a bearer token"
+            yield match.start(1), _Hit("a bearer token", match.end(1))
     for part in _NAME_PARTS:
         for match in _matches(content, lowered, part, _ASSIGNED):
             group = 2 if match[2] is not None else 3
             if _is_random(match[group]) and _names_a_secret(content, match):
-                yield match.start(group), "a credential by its name"
+                yield match.start(group), _Hit("a credential by its name", match.end(group))
 
 
 def _matches(content: bytes, searched: bytes, start: bytes, pattern: bytes) -> Iterator[re.Match[bytes]]:

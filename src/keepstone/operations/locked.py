@@ -20,6 +20,7 @@ from keepstone.repository.frozen import FrozenCollection, SnapshotItems, snapsho
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
+from keepstone.repository.tracking import note_read
 from keepstone.repository.version import Version
 from keepstone.storage.files import path_text
 from keepstone.storage.locate import locate
@@ -120,6 +121,7 @@ class Locked:
         """
         version = self.resolve(selector)
         snapshot_items(self._repository, version)
+        note_read(version)
         return FrozenCollection(
             self._repository, version.name, type, _LockedItems(self._repository.session, version)
         )

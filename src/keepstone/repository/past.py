@@ -47,6 +47,7 @@ _CHANGES: Final = frozenset(
         "save",
         "transaction",
         "unalias",
+        "track",
         "undo",
         "unpin",
     ]

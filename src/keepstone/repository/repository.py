@@ -28,6 +28,7 @@ from keepstone.repository.secret_watch import Secrets, SecretWatch
 from keepstone.repository.session import Session
 from keepstone.repository.sketch import ANY, Sketch
 from keepstone.repository.staging import Restage, Staging
+from keepstone.repository.tracking import with_tracked
 from keepstone.repository.version import Version
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Repository:
     def parents_of(
         self, parents: Iterable[str | Version], resolve: Callable[[str], Version]
     ) -> tuple[str, ...]:
-        """Return the digests of the versions that `parents` name."""
+        """Return the digests of the versions that `parents` name, and of those that a track has seen."""
 
         def digest_of(parent: str | Version) -> str:
             if isinstance(parent, Version):
@@ -114,7 +115,7 @@ class Repository:
                 return str(Digest.parse(parent))
             return resolve(parent).digest
 
-        return tuple(digest_of(parent) for parent in listed(parents, "parents"))
+        return with_tracked(tuple(digest_of(parent) for parent in listed(parents, "parents")))
 
     def stage_version(
         self,

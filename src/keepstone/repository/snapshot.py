@@ -32,6 +32,7 @@ from keepstone.repository.session import Session
 from keepstone.repository.sketch import ANY, Saved, Sketch
 from keepstone.repository.sorted_rows import SortedRow, sorted_rows
 from keepstone.repository.staging import Restage, Staging
+from keepstone.repository.tracking import with_tracked
 from keepstone.repository.version import Version
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class _Content:
             type_name="collection",
             parts=tuple(parts),
             metadata=metadata,
+            parents=with_tracked(()),
             detail=msgspec.structs.asdict(Root(self._count, tuple(firsts))),
         )
         self._staging.rely_on(self._packs)

@@ -19,6 +19,7 @@ from keepstone.foundation.names import plural, shown
 from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.trees import links_last, part_name, write_tree
 from keepstone.repository.opened import PartReader, map_part, open_items
+from keepstone.repository.tracking import note_read, note_saved
 
 if TYPE_CHECKING:
     from keepstone.repository.collection import Collection
@@ -58,6 +59,7 @@ class Version:
         """Take the number that the commit gave."""
         self._number, self._created_ns, self._created_new = number, created_ns, created_new
         self._staging = None
+        note_saved(self)
 
     def discard(self) -> None:
         """Let go of what was staged: there was no commit."""
@@ -171,6 +173,7 @@ class Version:
         Of a snapshot of a collection it is a dict of all items, and `type` that of each; `items` reads
         them one by one.
         """
+        note_read(self)
         if self.is_snapshot:
             return dict(self._snapshot(type).items())
         return self._repository.load_manifest(
@@ -198,7 +201,9 @@ class Version:
         Raises:
             ArtifactNotFoundError: there is no such part.
         """
-        return self.stream(self._part(path))
+        part = self._part(path)
+        note_read(self)
+        return self.stream(part)
 
     def open(self, path: str = "") -> BlobFile:
         """Return one part as a readable, seekable file; the only one where `path` is empty.
@@ -216,6 +221,7 @@ class Version:
         """Return one of its parts as a file."""
         if self._staging is None:
             self._require_commit()
+        note_read(self)
         reads = self._staging or self._repository.session
         return BlobFile(reads.open_blob(Digest(part.digest), part.size), f"{self.title}:{part.path}")
 
@@ -231,6 +237,7 @@ class Version:
         """
         part = self._part(path)
         self._require_commit()
+        note_read(self)
         return map_part(self._repository.session, part, f"{self.selector}:{part.path}".rstrip(":"))
 
     def items(self, type: Any = None) -> Mapping[str, Any]:  # noqa: A002
@@ -241,6 +248,7 @@ class Version:
         Raises:
             KindError: it is one value, that has no items.
         """
+        note_read(self)
         if self.is_snapshot:
             return self._snapshot(type)
         return open_items(self._repository, self, type)
@@ -296,6 +304,7 @@ class Version:
                 "overwrite=True says what an update may do, and update is not given",
                 hint="add update=True, or leave it out",
             )
+        note_read(self)
         reader = PartReader(self._repository, self)
         if update:
             from keepstone.objects.tree_updates import update_tree

@@ -21,6 +21,7 @@ from keepstone.foundation.errors import (
     RefConflictError,
 )
 from keepstone.objects.redact import redact, redact_command
+from keepstone.repository.tracking import untracked
 from keepstone.storage.calls import preparing
 from keepstone.workflows.values import canonical_digest, plain
 
@@ -144,7 +145,8 @@ def read_claim(store: Store, name: str) -> tuple[Claim | None, str]:
     """Return the stored configuration of `name` (None if there is none) and the digest of its version."""
     try:
         version = store.resolve(artifact_name(name))
-        return cast("Claim", store.load(version.selector, type=Claim)), str(version.digest)
+        with untracked():
+            return cast("Claim", version.load(Claim)), str(version.digest)
     except ArtifactNotFoundError:
         return None, ""
 
@@ -173,7 +175,7 @@ def claim(
             )
         wanted = _next_claim(present, config, redo=redo)
         try:
-            with preparing():
+            with preparing(), untracked():
                 store.save(artifact_name(name), wanted, expected=None if present is None else version)
         except RefConflictError:
             continue
