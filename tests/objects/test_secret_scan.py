@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from tests.objects.innocent import corpus
 
-from keepstone.objects.secret_scan import SCAN_BYTES_MAX, find_secrets, find_secrets_in_json
+from keepstone.objects.secret_scan import SCAN_BYTES_MAX, find_secrets, find_secrets_in_json, remove_secrets
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _RANDOM: Final = random.Random(7)
@@ -78,6 +78,24 @@ def test_a_field_says_what_its_value_is() -> None:
     found = find_secrets_in_json(json.dumps({"a": [{"api_key": some(32)}, {"key": some(32)}]}).encode())
 
     assert [secret.place for secret in found] == ["a[0].api_key"]
+
+
+def test_a_place_that_cannot_be_said_is_left_out() -> None:
+    deep = "[" * 3000 + json.dumps(SECRETS["a GitHub token"]) + "]" * 3000
+
+    assert [str(secret) for secret in find_secrets_in_json(deep.encode())] == ["a GitHub token"]
+    assert [str(secret) for secret in find_secrets_in_json(SECRETS["a GitHub token"].encode())] == [
+        "a GitHub token"
+    ]
+
+
+def test_removing_takes_the_credential_and_leaves_the_rest() -> None:
+    for secret in SECRETS.values():
+        removed = remove_secrets(f"before é {secret} after {secret}")
+        assert removed.startswith("before é ")
+        assert removed.count("[removed]") == 2
+        assert find_secrets(removed.encode()) == []
+    assert remove_secrets("nothing here") == "nothing here"
 
 
 def test_what_is_found_is_never_repeated() -> None:

@@ -140,7 +140,11 @@ def find_secrets_in_json(content: bytes) -> list[Secret]:
     found = find_secrets(content)
     if not found:
         return []
-    places = list(_places(msgspec.json.decode(content), "", ""))
+    try:
+        places = list(_places(msgspec.json.decode(content), "", ""))
+    except (msgspec.DecodeError, RecursionError):
+        # Nested too deeply to be looked through from here, or no JSON after all: where it is cannot be said.
+        places = []
     # What only shows across two values is of no one place.
     return places or [Secret(secret.kind, "") for secret in found]
 
