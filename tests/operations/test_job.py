@@ -81,7 +81,7 @@ def test_the_artifact_says_what_was_done_and_around_what(store: Store) -> None:
     assert kept["python"] == ".".join(map(str, sys.version_info[:3]))
     assert kept["packages"]["msgspec"]
     assert kept["git"].keys() & {"commit", "missing"}
-    assert kept["command"]
+    assert isinstance(kept["command"], list)
     message = next(iter(store.history("train"))).message
     assert message.startswith("first try\n\nbegan 20")
     assert message.endswith(" s")
