@@ -47,6 +47,8 @@ class SecretWatch:
         self._is_json = serializer == _JSON_ID
         self._secrets: Secrets = secrets
         self._found: list[Secret] = []
+        self._looked_at: set[str] = set()
+        """Paths: whoever stores a part may read it twice."""
 
     def look_before(self, dumped: Dumped, metadata: Mapping[str, Any] | None) -> None:
         """Look at metadata; where credentials are refused, at all the rest as well, before any of it is stored.
@@ -72,8 +74,9 @@ class SecretWatch:
     def passing(self, part: PartSource) -> Iterable[bytes]:
         """Return the content of a part, having looked at it."""
         chunks = part.source.chunks(_READ_BYTES)
-        if self._secrets != "warn" or part.source.size > SCAN_BYTES_MAX:
+        if self._secrets != "warn" or part.source.size > SCAN_BYTES_MAX or part.path in self._looked_at:
             return chunks
+        self._looked_at.add(part.path)
         content = b"".join(chunks)
         self._look_at(part.path, content)
         return (content,)
