@@ -22,6 +22,7 @@ from keepstone.repository.collection import Collection
 from keepstone.repository.leaves import Leaf, LeafRow, decode_leaf, decode_root
 from keepstone.repository.rows import EntryRow
 from keepstone.repository.session import Session
+from keepstone.repository.tracking import note_read
 from keepstone.repository.version import Version
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ def snapshot_items(repository: Repository, version: Version) -> SnapshotItems:
 
 def open_snapshot(repository: Repository, version: Version, kind: Any) -> FrozenCollection[Any]:
     """Return a snapshot as a mapping."""
+    note_read(version)
     return FrozenCollection(repository, version.name, kind, snapshot_items(repository, version))
 
 

@@ -248,10 +248,11 @@ class Version:
         Raises:
             KindError: it is one value, that has no items.
         """
-        note_read(self)
         if self.is_snapshot:
             return self._snapshot(type)
-        return open_items(self._repository, self, type)
+        found = open_items(self._repository, self, type)
+        note_read(self)
+        return found
 
     def _snapshot(self, type: Any) -> Collection[Any]:  # noqa: A002
         from keepstone.repository.frozen import open_snapshot
