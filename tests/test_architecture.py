@@ -24,8 +24,9 @@ RANKS: Final = {
     "operations": 4,
     "api": 5,
     "workflows": 6,
-    "cli": 7,
-    "__main__": 8,
+    "interop": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """Layers of one rank are strangers: they never import each other."""
 

@@ -226,3 +226,22 @@ class StorageFullError(StorageError):
 
 class UnsafeStorageError(StorageError):
     """The medium cannot create-if-absent atomically, so several writers would lose data on it."""
+
+
+# ---- paths of the filesystem: what programs expect to be told by one -----------------------------------------------
+
+
+class PathNotFoundError(ArtifactNotFoundError, FileNotFoundError):
+    """No such name, version or file; `selector` is the path."""
+
+
+class PathExistsError(ConflictError, FileExistsError):
+    """A file was to be made anew, and is there."""
+
+
+class PathIsFolderError(InvalidInputError, IsADirectoryError):
+    """A file was meant, and this is a folder."""
+
+
+class PathReadOnlyError(InvalidInputError, PermissionError):
+    """What was asked for would change a version, or what a name means, in a way that a filesystem does not offer."""

@@ -1,0 +1,64 @@
+"""One instance of the filesystem for each store, whichever way a program names the store.
+
+Layer: interop. fsspec keeps an instance for each set of options: here the option is always the absolute location, so
+that a change of the current folder, a pickle and a chained URL mean the same store, and a transaction is seen by all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import fsspec  # pyright: ignore[reportMissingTypeStubs]
+from fsspec.config import apply_config  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+from keepstone.api import Store
+from keepstone.foundation.errors import InvalidInputError
+from keepstone.repository.arguments import check_kind_of
+from keepstone.storage.locate import is_url
+
+_Meta: Any = type(fsspec.AbstractFileSystem)
+
+
+class OnePerStore(_Meta):
+    """Names the store by its absolute location before fsspec looks whether there is an instance of it."""
+
+    def __call__(cls, store: Any = None, **options: Any) -> Any:  # noqa: N805  # pyright: ignore
+        given: dict[str, Any] = cast(Any, apply_config)(
+            cls, options if store is None else {"store": store, **options}
+        )
+        given["store"] = _location(
+            given.pop("store", None),
+            given.pop("fo", None),
+            given.pop("target_protocol", None),
+            given.pop("target_options", None),
+        )
+        return _Meta.__call__(cls, **given)
+
+
+def _location(store: Any, chained: Any, protocol: Any, options: Any) -> str:
+    """Return the absolute location of the store, as an option gives it or what stands behind `::`."""
+    if options:
+        raise InvalidInputError(
+            f"options are given for the place of the store: {', '.join(sorted(options))}",
+            hint="leave them out: credentials and endpoints are found where `keepstone.open` finds them",
+        )
+    if chained:
+        if store:
+            raise InvalidInputError(
+                f"two stores are given: {chained!r} in the URL, and {store!r}", hint="leave one out"
+            )
+        plain = protocol in (None, "file", "local") or is_url(chained)
+        store = chained if plain else f"{protocol}://{chained.lstrip('/')}"
+    if not store:
+        raise InvalidInputError(
+            "no store is given for keepstone://",
+            hint="storage_options={'store': …}, or keepstone://name@v3/file::/path/of/store",
+        )
+    check_kind_of(store, str | os.PathLike | Store, "store", "a path, a URL or a Store")
+    return _absolute(store.location if isinstance(store, Store) else store)
+
+
+def _absolute(store: str | os.PathLike[str]) -> str:
+    location = os.fspath(store)
+    return location if is_url(location) else os.path.abspath(os.path.expanduser(location))

@@ -1,0 +1,179 @@
+"""Paths of the filesystem: which version a path means, and what lies in it.
+
+Layer: interop. `name`, `name@v3`, `name@prod/folder/file`: a name has no `@`, so the first one ends it. Without one the
+newest version is meant, and the longest name that there is counts, since a name may begin with another one.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from keepstone.api import Store
+from keepstone.foundation.errors import (
+    ArtifactNotFoundError,
+    InvalidInputError,
+    KindError,
+    PathNotFoundError,
+    PathReadOnlyError,
+)
+from keepstone.foundation.names import check_name, plural, shown
+from keepstone.objects.manifest import Part, PartMode, path_problem
+from keepstone.objects.trees import part_name
+from keepstone.repository.version import Version
+
+LINKS_MAX: Final = 40
+"""Links that are followed one after the other; a circle has no end."""
+
+
+class Found(NamedTuple):
+    """A version, and a path inside of it; empty for the version itself."""
+
+    version: Version
+    inner: str
+
+
+class Target(NamedTuple):
+    """What is to be written: a name that becomes a file, or a file in the folder that it becomes."""
+
+    name: str
+    inner: str
+
+
+class Tree:
+    """What lies in a version: one file without a path of its own, or files in folders."""
+
+    def __init__(self, version: Version) -> None:
+        self.digest: Final = version.digest
+        manifest = version.manifest
+        parts = () if version.is_snapshot else manifest.parts
+        self.single: Part | None = None
+        """The file that the version itself is."""
+        if len(parts) == 1 and (not parts[0].path or manifest.serializer == "file"):
+            self.single = parts[0]
+        self.files: dict[str, Part] = {}
+        self.folders: dict[str, dict[str, None]] = {"": {}}
+        """The names in each folder."""
+        for part in parts:
+            self._add(part_name(manifest, part), part)
+
+    def _add(self, path: str, part: Part) -> None:
+        if part.mode == PartMode.FOLDER:
+            self.folders.setdefault(path, {})
+        else:
+            self.files[path] = part
+        while path:
+            above, _, name = path.rpartition("/")
+            known = above in self.folders
+            self.folders.setdefault(above, {})[name] = None
+            if known:
+                return
+            path = above
+
+    def file(self, inner: str) -> Part | None:
+        """Return the file at a path; of one that is all there is, the empty path is it."""
+        return self.single if not inner and self.single else self.files.get(inner)
+
+    def is_folder(self, inner: str) -> bool:
+        """Whether there is a folder at a path."""
+        return inner in self.folders and not (not inner and self.single)
+
+    def followed(self, inner: str, read: Callable[[Part], bytes]) -> Part | None:
+        """Return the file at a path, behind the links that stand there; None where they lead to none in here."""
+        part = self.file(inner)
+        for _ in range(LINKS_MAX):
+            if part is None or part.mode != PartMode.SYMLINK:
+                return part
+            to = read(part).decode("utf-8", "surrogateescape")
+            part = self.files.get(posixpath.normpath(posixpath.join(posixpath.dirname(part.path), to)))
+        return None
+
+
+def read_path(store: Store, path: str) -> Found | None:
+    """Return what a path means now; None where no name that there is begins it.
+
+    Raises:
+        PathNotFoundError: the name is there, and not that version of it.
+    """
+    store.repository.session.refresh()
+    head, at, rest = path.partition("@")
+    if at and _is_artifact(store, head):
+        selector, _, inner = rest.partition("/")
+        return Found(_resolve(store, f"{head}@{selector}", path), inner)
+    segments = path.split("/")
+    for count in range(len(segments), 0, -1):
+        name = "/".join(segments[:count])
+        if _is_artifact(store, name):
+            return Found(_resolve(store, name, path), "/".join(segments[count:]))
+    return None
+
+
+def _is_artifact(store: Store, name: str) -> bool:
+    try:
+        return store.repository.naming.kind_of(name) == "artifact"
+    except InvalidInputError:
+        return False
+
+
+def _resolve(store: Store, selector: str, path: str) -> Version:
+    try:
+        return store.resolve(selector)
+    except (ArtifactNotFoundError, KindError, InvalidInputError) as error:
+        hint = error.hint or f"ls({selector.partition('@')[0] + '@'!r}) lists the versions"
+        raise PathNotFoundError(f"no {shown(path)}: {error}", selector=path, hint=hint) from error
+
+
+def not_found(store: Store, path: str) -> PathNotFoundError:
+    """Return the error for a path behind which nothing is."""
+    name = path.partition("@")[0]
+    try:
+        kind = store.repository.naming.kind_of(name)
+    except InvalidInputError:
+        kind = None
+    if kind == "collection":
+        return PathNotFoundError(
+            f"{shown(path)} is a collection: it has items, and no files",
+            selector=path,
+            hint=f"read it with store.collection({name!r})",
+        )
+    return PathNotFoundError(
+        f"there is no {shown(path)} in the store at {store.location}",
+        selector=path,
+        hint="ls('') lists what there is; a path is name/file or name@version/file",
+    )
+
+
+def not_in(found: Found, path: str) -> PathNotFoundError:
+    """Return the error for a path that is not in the version which it names."""
+    parts = plural(len(found.version.parts), "part")
+    return PathNotFoundError(
+        f"there is no {shown(found.inner)} in {found.version.selector}, which has {parts}",
+        selector=path,
+        near=tuple(part.path for part in found.version.parts[:8] if part.path),
+        hint=f"ls({found.version.selector!r}) lists them",
+    )
+
+
+def write_path(path: str) -> Target:
+    """Return what is to be written at a path: `name`, or `name@latest/file` for a file in a folder.
+
+    What exists has no say in it: the same path means the same for everyone who writes.
+
+    Raises:
+        PathReadOnlyError: it names a version that is there for good.
+        InvalidInputError: no name, or no path, that could be kept.
+    """
+    name, at, rest = path.partition("@")
+    check_name(name)
+    selector, _, inner = rest.partition("/")
+    if at and selector != "latest":
+        raise PathReadOnlyError(
+            f"cannot write to {shown(path)}: versions never change, and a name has no '@'",
+            hint=f"write {name!r} for a file, or '{name}@latest/…' for the files of a folder",
+        )
+    if inner and (problem := path_problem(inner)):
+        raise InvalidInputError(
+            f"cannot write to {shown(path)}: the path {problem}", hint="choose another path"
+        )
+    return Target(name, inner)
