@@ -7,13 +7,13 @@ instance stands for one store, by its absolute location, whichever way a program
 from __future__ import annotations
 
 import datetime
-import os
 import posixpath
 from collections.abc import Callable
 from functools import partial
 from typing import IO, Any, ClassVar, Final, NoReturn, cast
 
 import fsspec  # pyright: ignore[reportMissingTypeStubs]
+from fsspec.utils import stringify_path  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from keepstone.api import Store
 from keepstone.foundation.digest import Digest
@@ -77,7 +77,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(each) for each in cast("list[Any]", path)]
-        text: str = os.fspath(path)
+        text: str = cast(Any, stringify_path)(path)
         return text.removeprefix("keepstone://").strip("/")
 
     # ---- looking -----------------------------------------------------------------------------------------------------

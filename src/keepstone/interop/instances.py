@@ -23,33 +23,41 @@ _Meta: Any = type(fsspec.AbstractFileSystem)
 class OnePerStore(_Meta):
     """Names the store by its absolute location before fsspec looks whether there is an instance of it."""
 
-    def __call__(cls, store: Any = None, **options: Any) -> Any:  # noqa: N805  # pyright: ignore
-        given: dict[str, Any] = cast(Any, apply_config)(
-            cls, options if store is None else {"store": store, **options}
-        )
-        given["store"] = _location(
-            given.pop("store", None),
-            given.pop("fo", None),
-            given.pop("target_protocol", None),
-            given.pop("target_options", None),
-        )
-        return _Meta.__call__(cls, **given)
+    def __call__(
+        cls,  # noqa: N805 - of a metaclass  # pyright: ignore
+        store: Any = None,
+        *,
+        fo: Any = None,
+        target_protocol: Any = None,
+        target_options: Any = None,
+        **options: Any,
+    ) -> Any:
+        if fo:
+            store = _chained(store, fo, target_protocol, target_options)
+        if store:
+            options["store"] = store
+        # What a user has put into fsspec's configuration may name the store, too.
+        given: dict[str, Any] = cast(Any, apply_config)(cls, options)
+        return _Meta.__call__(cls, **{**given, "store": _location(given.get("store"))})
 
 
-def _location(store: Any, chained: Any, protocol: Any, options: Any) -> str:
-    """Return the absolute location of the store, as an option gives it or what stands behind `::`."""
+def _chained(store: Any, place: str, protocol: Any, options: Any) -> str:
+    """Return the location that stands behind `::` in a URL."""
+    if store:
+        raise InvalidInputError(
+            f"two stores are given: {place!r} in the URL, and {store!r}", hint="leave one out"
+        )
     if options:
         raise InvalidInputError(
             f"options are given for the place of the store: {', '.join(sorted(options))}",
             hint="leave them out: credentials and endpoints are found where `keepstone.open` finds them",
         )
-    if chained:
-        if store:
-            raise InvalidInputError(
-                f"two stores are given: {chained!r} in the URL, and {store!r}", hint="leave one out"
-            )
-        plain = protocol in (None, "file", "local") or is_url(chained)
-        store = chained if plain else f"{protocol}://{chained.lstrip('/')}"
+    is_whole = protocol in (None, "file", "local") or is_url(place)
+    return place if is_whole else f"{protocol}://{place.lstrip('/')}"
+
+
+def _location(store: Any) -> str:
+    """Return the absolute location of the store that an option means."""
     if not store:
         raise InvalidInputError(
             "no store is given for keepstone://",
