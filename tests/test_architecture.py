@@ -43,6 +43,10 @@ KEYWORDS_ALLOWED: Final = {
         "repository/collection.py",
         "update",
     ): "dict.update takes its items as keywords, and a mapping must do as it does",
+    **{
+        ("interop/filesystem.py", name): "its callers hand on options of other filesystems of fsspec"
+        for name in ("info", "ls", "exists", "cat_file", "mkdir", "cp_file", "mv")
+    },
 }
 """Public functions that may take **kwargs, with the reason."""
 

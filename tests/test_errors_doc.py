@@ -19,6 +19,7 @@ from tests.errors.locks import LOCKS
 from tests.errors.medium import MEDIUM
 from tests.errors.names import NAMES
 from tests.errors.others import OTHERS
+from tests.errors.paths import PATHS
 from tests.errors.places import PLACES
 from tests.errors.store_to_harm import Place, make_store
 from tests.errors.values import VALUES
@@ -52,13 +53,14 @@ def rows() -> Iterator[Row]:
             yield Row(cells[0], cells[1], cells[2].rstrip("|").strip())
 
 
-PROVOKED: Final = NAMES | PLACES | BUCKETS | VALUES | WRONG_TYPES | DAMAGE | LOCKS | OTHERS | MEDIUM
+PROVOKED: Final = NAMES | PLACES | BUCKETS | VALUES | WRONG_TYPES | DAMAGE | LOCKS | OTHERS | PATHS | MEDIUM
 ROWS: Final = list(rows())
 CHANGES_ON_PURPOSE: Final = {
     "a version that was removed",
     "loading a pickle that was not allowed",
     "a name that a transaction read has moved",
     "a name that a transaction missed was saved",
+    '`open(…, "xb")` where somebody was first',
 }
 
 

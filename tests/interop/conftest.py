@@ -8,6 +8,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from tests.interop.folders import make_folder
 
 import keepstone
 
@@ -31,12 +32,4 @@ def fs(options: dict[str, str]) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with folders, an empty one, and links of all kinds."""
-    root = tmp_path / "folder"
-    (root / "sub" / "empty").mkdir(parents=True)
-    (root / "rows.csv").write_text("a,b\n1,2\n3,4\n")
-    (root / "sub" / "part@1.txt").write_text("0123456789")
-    (root / "inside").symlink_to("sub/part@1.txt")
-    (root / "outside").symlink_to("/etc/hostname")
-    (root / "circle").symlink_to("circle")
-    return root
+    return make_folder(tmp_path / "folder")

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,19 @@ import fsspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.interop.folders import make_folder
 
 import keepstone
 from keepstone import PathIsFolderError, PathNotFoundError
 from keepstone.interop.filesystem import KeepstoneFileSystem
 
 
-@pytest.fixture
-def filled(store: keepstone.Store, folder: Path) -> keepstone.Store:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keepstone.Store]:
+    """A store that no test changes."""
+    place = tmp_path_factory.mktemp("filled")
+    folder = make_folder(place / "folder")
+    store = keepstone.open(place / "runs")
     store.save("models/email", {"a": 1}, aliases=["prod"])
     store.save("models/email", {"a": 2})
     store.save("data", b"a file, and the beginning of other names")
@@ -33,7 +39,13 @@ def filled(store: keepstone.Store, folder: Path) -> keepstone.Store:
     store.save("data/rows", folder / "rows.csv")
     store.collection("answers")["q"] = 1
     store.flush()
-    return store
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def fs(filled: keepstone.Store) -> Any:
+    return fsspec.filesystem("keepstone", store=filled.location)
 
 
 def test_the_installed_package_offers_it_to_fsspec() -> None:
@@ -211,10 +223,10 @@ def test_damage_is_an_error_and_never_absence(tmp_path: Path) -> None:
 
 
 def test_a_store_is_named_in_any_way_and_is_one_instance(
-    filled: keepstone.Store, fs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: keepstone.Store, fs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     location = filled.location
+    monkeypatch.chdir(Path(location).parent)
     named = [
         fsspec.filesystem("keepstone", store="runs"),
         fsspec.filesystem("keepstone", store=Path("runs")),
@@ -267,7 +279,8 @@ def test_a_store_that_is_not_there_is_said_and_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "nosuch").exists()
 
 
-def test_new_versions_of_others_are_seen(store: keepstone.Store, fs: Any) -> None:
+def test_new_versions_of_others_are_seen(store: keepstone.Store, options: dict[str, str]) -> None:
+    fs = fsspec.filesystem("keepstone", **options)
     for number in range(3):
         store.save("a", f"{number}")
         assert fs.cat_file("a") == f"{number}".encode()
