@@ -19,6 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.interop.folders import make_folder
+from tests.servers.bucket import Bucket
+from tests.servers.fixtures import Machine
+from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone import PathIsFolderError, PathNotFoundError
@@ -38,7 +41,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keepstone.Store
     store.save("data/set/below", "a name that begins with another one")
     store.save("data/rows", folder / "rows.csv")
     store.collection("answers")["q"] = 1
-    store.flush()
+    store.collection("answers").snapshot()
     yield store
     store.close()
 
@@ -177,6 +180,7 @@ def test_a_folder_is_fetched_with_all_its_files(filled: keepstone.Store, fs: Any
         "a//b",
         "../a",
         "answers",
+        "answers@v1",
         "models/email@v9",
         "models/email@%",
         "data/set@v1/no",
@@ -217,6 +221,29 @@ def test_damage_is_an_error_and_never_absence(tmp_path: Path) -> None:
     assert fs.exists("a")
     with pytest.raises(keepstone.CorruptionError):
         fs.cat_file("a")
+
+
+def test_looking_around_in_a_bucket_takes_few_requests_however_much_is_there(
+    bucket: Bucket, proxy: Proxy, machine: Machine, folder: Path
+) -> None:
+    url = f"{bucket.url}/team"
+    with keepstone.open(url, create=True) as store:
+        for number in range(20):
+            store.save(f"many/{number}", number)
+        store.save("set", folder)
+    fs = fsspec.filesystem("keepstone", store=url)
+    fs.ls("many")
+    counted: list[int] = []
+    for look in (
+        lambda: fs.ls("many"),
+        lambda: fs.cat_file("set@v1/rows.csv"),
+        lambda: fs.info("set@v1/sub"),
+    ):
+        proxy.seen.clear()
+        look()
+        counted.append(len(proxy.seen))
+
+    assert counted == [3, 1, 1]
 
 
 # ---- which store, and which instance -------------------------------------------------------------------------------

@@ -130,6 +130,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
                     inner = posixpath.join(found.inner, name)
                     known = self._info_in(Found(found.version, inner), f"{path}/{name}")
                     infos[f"{path}/{name}", False] = cast(Info, known)
+        own: list[str] = []
         start = len(path) + 1 if path else 0
         for name in self._names_below(path):
             below, more, _ = name[start:].partition("/")
@@ -138,15 +139,17 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             if more:
                 infos.setdefault((child, True), _folder(child))
             else:
-                known = self._info_in(Found(self.store.resolve(name), ""), child)
-                infos[child, False] = cast(Info, known)
+                own.append(name)
+        for version in self.store.repository.naming.newest(own):
+            infos[version.name, False] = cast(Info, self._info_in(Found(version, ""), version.name))
         for child, is_folder in list(infos):
             if is_folder and infos.get((child, False), {}).get("type") == "directory":
                 del infos[child, True]
         return list(infos.values())
 
     def _names_below(self, path: str) -> list[str]:
-        return self.store.names(f"{path}/" if path else "", kind="artifact")
+        # No name has an '@': inside of a version nobody need be asked.
+        return [] if "@" in path else self.store.names(f"{path}/" if path else "", kind="artifact")
 
     def _versions(self, path: str) -> list[Info]:
         name = path[:-1]

@@ -96,11 +96,21 @@ def read_path(store: Store, path: str) -> Found | None:
     Raises:
         PathNotFoundError: the name is there, and not that version of it.
     """
-    store.repository.session.refresh()
     head, at, rest = path.partition("@")
-    if at and _is_artifact(store, head):
-        selector, _, inner = rest.partition("/")
-        return Found(_resolve(store, f"{head}@{selector}", path), inner)
+    selector, _, inner = rest.partition("/")
+    problem: PathNotFoundError | None = None
+    if at:
+        # The usual case needs no look at names, which takes a request where the store is elsewhere.
+        try:
+            version = _resolve(store, f"{head}@{selector}", path)
+            if not version.is_snapshot:
+                return Found(version, inner)
+        except PathNotFoundError as error:
+            problem = error
+    else:
+        store.repository.session.refresh()
+    if problem and _is_artifact(store, head):
+        raise problem
     segments = path.split("/")
     for count in range(len(segments), 0, -1):
         name = "/".join(segments[:count])

@@ -5,7 +5,7 @@ Layer: repository. Every answer is about one state of the log, so that a name re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from keepstone.foundation.digest import Digest
@@ -291,14 +291,22 @@ class Naming:
         A version whose metadata lacks what `where` looks up (KeyError) does not match.
         """
         found: list[Version] = []
-        for name in self.names(prefix, "artifact"):
-            version = self.resolve(name)
+        for version in self.newest(self.names(prefix, "artifact")):
             try:
                 if where is None or where(version):
                     found.append(version)
             except KeyError:
                 continue
         return found
+
+    def newest(self, names: Iterable[str]) -> list[Version]:
+        """Return the newest version of each of these artifacts that is there, all of one moment."""
+        wanted = list(names)
+
+        def list_all(view: Published | Departed) -> list[Found]:
+            return [self.find_in(view, name) for name in wanted if self.kind_in(view, name) == "artifact"]
+
+        return [self.version(found) for found in self._steadily(list_all)]
 
     def kind_of(self, name: str) -> Kind | None:
         """Return what a name is now; None where it does not exist."""
