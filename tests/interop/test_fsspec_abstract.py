@@ -12,6 +12,7 @@ from typing import Any
 
 import fsspec.tests.abstract as abstract
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 import keepstone
 from keepstone.interop.filesystem import KeepstoneFileSystem
@@ -34,6 +35,11 @@ class OurFixtures(abstract.AbstractFixtures):
         location = f"memory://{uuid.uuid4().hex}"
         with keepstone.open(location, create=True):
             yield Removing(location, skip_instance_cache=True)
+
+    @pytest.fixture
+    def local_fs(self) -> Any:
+        # Older releases of the suite make it once for a class, as pytest no longer likes.
+        return LocalFileSystem(auto_mkdir=True)
 
     @pytest.fixture
     def fs_path(self) -> str:
