@@ -228,7 +228,7 @@ def test_looking_around_in_a_bucket_takes_few_requests_however_much_is_there(
 ) -> None:
     url = f"{bucket.url}/team"
     with keepstone.open(url, create=True) as store:
-        for number in range(20):
+        for number in range(8):
             store.save(f"many/{number}", number)
         store.save("set", folder)
     fs = fsspec.filesystem("keepstone", store=url)
@@ -323,7 +323,7 @@ def test_other_processes_read_through_what_was_pickled_or_inherited(
     filled: keepstone.Store, fs: Any, method: Any
 ) -> None:
     assert fs.cat_file("data/rows")
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    with multiprocessing.get_context(method).Pool(1) as pool:
         assert set(pool.starmap(_read, [(fs, "data/rows")] * 4)) == {b"a,b\n1,2\n3,4\n"}
 
 

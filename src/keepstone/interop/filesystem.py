@@ -296,8 +296,9 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
         if mode == "rb":
             version, part = self._part(path)
             file: Any = version.open(part.path)
-            # fsspec's own functions ask a file for it.
-            file.size = part.size
+            if not hasattr(file, "size"):
+                # fsspec's own functions ask a file for it.
+                file.size = part.size
             return file
         target = write_path(path)
         if mode not in ("wb", "xb"):
