@@ -36,7 +36,10 @@ SKIPPED: Final = {
 }
 """Blocks that hold one of these texts are not run; three at most."""
 COMMAND_SECONDS_MAX: Final = 60
-_PROGRESS: Final = re.compile(r"^[\d,]+(?: of [\d,]+)? \w+  [\d,.]+/s\b.*\n", re.MULTILINE)
+_PROGRESS: Final = re.compile(
+    r"^[\d,.]+(?: [KMGT]?i?B)?(?: of [\d,.]+)? \w+  [\d,.]+(?: [KMGT]?i?B)?/s\b.*\n", re.MULTILINE
+)
+"""Of items and of bytes: on a slow machine what takes long says how far it is."""
 RUN_PAGES: Final = [page for page in PAGES if page.relative_to(ROOT).as_posix() not in RUN_ELSEWHERE]
 
 
