@@ -17,6 +17,7 @@ from keepstone.foundation import frame
 from keepstone.history import checkpoint, commit, state, waiting
 from keepstone.history.validate import Rule
 from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.objects.standard import standard_registry
 from keepstone.operations import bundle
 from keepstone.operations.pins import PinnedLock
 from keepstone.operations.sync_memory import SyncMark, SyncMemory
@@ -91,11 +92,19 @@ ENUMS: Final[dict[str, type[IntEnum]]] = {
     "form": numbers.Form,
     "mode": PartMode,
 }
-OTHERS: Final = {"key", "ref", "rule", "limit", "line"}
+OTHERS: Final = {"key", "ref", "rule", "limit", "line", "serializer"}
 
 
 def test_every_table_is_compared_with_something() -> None:
     assert TABLES.keys() == LAYOUTS.keys() | STRUCTS.keys() | ENUMS.keys() | OTHERS
+
+
+def test_every_serializer_of_the_table_is_there_and_of_version_1() -> None:
+    registry = standard_registry()
+    names = [name for row in TABLES["serializer"] for name in re.findall(r"`([^`]+)`", row["serializer"])]
+
+    assert len(names) >= 9
+    assert {registry.by_id(name, allow_pickle=True).version for name in names} == {1}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -160,6 +160,26 @@ def test_a_file_that_is_gone_or_cannot_be_opened_is_named(tmp_path: Path) -> Non
     assert caught.value.path == str(path)
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_a_maker_is_asked_anew_each_time_and_its_pieces_are_cut_to_size(size: int) -> None:
+    calls: list[int] = []
+
+    def make() -> list[bytes]:
+        calls.append(1)
+        return [b"0123456789", b"", b"ab"]
+
+    source = Source.of_maker(make)
+
+    assert source.size == -1
+    assert source.path is None
+    assert not calls
+    for count in (1, 2):
+        pieces = list(source.chunks(size))
+        assert b"".join(pieces) == b"0123456789ab"
+        assert all(0 < len(piece) <= size for piece in pieces)
+        assert len(calls) == count
+
+
 # ---- registry ----------------------------------------------------------------------------------
 
 

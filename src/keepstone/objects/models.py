@@ -15,6 +15,8 @@ import msgspec
 from keepstone.foundation.errors import MalformedError, SerializerError
 
 _ENCODER = msgspec.json.Encoder()
+SCHEMA_BYTES_MAX: Final = 32 * 1024
+"""A larger JSON Schema is not kept beside a value; it would often be larger than the value."""
 _CONTENT_KINDS: Final = frozenset({dict, list, tuple, set, frozenset, str, bytes, int, float})
 
 
@@ -36,6 +38,21 @@ def fields_of(kind: type) -> tuple[str, ...] | None:
     if hasattr(kind, "__attrs_attrs__"):
         return tuple(attribute.name for attribute in given.__attrs_attrs__)
     return None
+
+
+@functools.lru_cache(maxsize=512)
+def json_schema_of(kind: type) -> dict[str, Any] | None:
+    """Return the JSON Schema of a pydantic model; None for other classes, and where it has none or a very large one."""
+    make = getattr(kind, "model_json_schema", None)
+    if make is None or not is_pydantic(kind):
+        return None
+    try:
+        # By way of JSON, so that it holds nothing else, such as a default that is no JSON.
+        data = _ENCODER.encode(make())
+    except Exception:
+        # Whatever a class makes of its own schema: its values can be saved without.
+        return None
+    return _decode(data) if len(data) <= SCHEMA_BYTES_MAX else None
 
 
 def is_pydantic(kind: object) -> bool:

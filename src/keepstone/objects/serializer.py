@@ -30,19 +30,34 @@ PICKLE_ID: Final = "pickle"
 
 
 class Source:
-    """Where a part's bytes come from: memory, or a regular file as it was when this object was made."""
+    """Where a part's bytes come from: memory, a regular file as it was when this object was made, or a maker."""
 
-    def __init__(self, content: bytes | None, path: str, facts: os.stat_result | None) -> None:
+    def __init__(
+        self,
+        content: bytes | None,
+        path: str,
+        facts: os.stat_result | None,
+        make: Callable[[], Iterable[bytes]] | None = None,
+    ) -> None:
         self._content = content
         self._path = path
         self._facts = facts
-        self.size = len(content) if content is not None else cast(os.stat_result, facts).st_size
-        """Bytes."""
+        self._make = make
+        self.size = len(content) if content is not None else facts.st_size if facts else -1
+        """Bytes; -1 where only making them tells."""
 
     @classmethod
     def of_bytes(cls, content: bytes) -> Source:
         """Return the source of `content`."""
         return cls(content, "", None)
+
+    @classmethod
+    def of_maker(cls, make: Callable[[], Iterable[bytes]]) -> Source:
+        """Return the source of what `make` yields: the same pieces, of any size, whenever it is called.
+
+        A large value need not be in memory a second time, as bytes.
+        """
+        return cls(None, "", None, make)
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str], facts: os.stat_result | None = None) -> Source:
@@ -55,7 +70,7 @@ class Source:
 
     @property
     def path(self) -> Path | None:
-        """The file; None for bytes in memory."""
+        """The file; None for bytes in memory and for those that are made."""
         return Path(self._path) if self._facts else None
 
     def chunks(self, size: int) -> Iterator[bytes]:
@@ -68,6 +83,11 @@ class Source:
         if self._content is not None:
             for start in range(0, len(self._content), size):
                 yield self._content[start : start + size]
+            return
+        if self._make is not None:
+            for piece in self._make():
+                for start in range(0, len(piece), size):
+                    yield piece[start : start + size]
             return
         try:
             # Neither a link nor a pipe that took the file's place may be opened and waited for.

@@ -1,4 +1,4 @@
-"""The built-in serializers: bytes, text, file, folder, JSON, and pickle by name only.
+"""The built-in serializers, in the order in which they are asked; YAML, MessagePack and pickle by name only.
 
 Layer: objects. A file loads as its bytes (`type=str`: as text); a folder is checked out rather than
 loaded, or loaded with `type=dict` as path → bytes, which drops links, empty folders and the executable
@@ -13,12 +13,16 @@ from typing import Any, Final, cast
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.foundation.format import Form
+from keepstone.objects.figures import FigureSerializer
 from keepstone.objects.folder_items import FolderItems, files_of
 from keepstone.objects.manifest import Manifest, Part
-from keepstone.objects.models import fields_of, shown_type, type_name
+from keepstone.objects.models import fields_of, json_schema_of, shown_type, type_name
 from keepstone.objects.pickled import PickleSerializer
 from keepstone.objects.plain import decode_value, encode_value, is_json_like
+from keepstone.objects.plain_forms import NotationSerializer
 from keepstone.objects.serializer import Dumped, PartSource, ReadParts, Registry, Serializer, Source
+from keepstone.objects.stateful import StateSerializer
+from keepstone.objects.tables import TableSerializer
 from keepstone.objects.trees import walk_file, walk_folder
 
 _NAMES: Final = {Form.BYTES: "bytes", Form.TEXT: "text", Form.JSON: "json"}
@@ -46,7 +50,9 @@ class PlainSerializer:
                 f"cannot save value: serializer {self.id!r} does not save a {shown_type(type(value))}",
                 hint="leave out serializer=",
             )
-        return Dumped((PartSource("", Source.of_bytes(encoded[1])),), _loaded_name(value), {}, {})
+        schema = json_schema_of(type(value)) if self._form == Form.JSON else None
+        detail = {"schema": schema} if schema else {}
+        return Dumped((PartSource("", Source.of_bytes(encoded[1])),), _loaded_name(value), {}, detail)
 
     def load(self, manifest: Manifest, read: Callable[[Part], bytes], type: Any = None) -> Any:  # noqa: A002
         return decode_value(self._form, read(manifest.parts[0]), type)
@@ -111,7 +117,12 @@ def standard_registry() -> Registry:
         PlainSerializer(Form.TEXT),
         FileSerializer(),
         FolderSerializer(),
+        TableSerializer(),
+        FigureSerializer(),
+        StateSerializer(),
         PlainSerializer(Form.JSON),
+        NotationSerializer("yaml"),
+        NotationSerializer("msgpack"),
         PickleSerializer(),
     ]
     return Registry(serializers)

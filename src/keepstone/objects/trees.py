@@ -31,7 +31,16 @@ ReadChunks = Callable[[Part], Iterable["bytes | memoryview"]]
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_SUFFIXES: Final = {"bytes": ".bin", "text": ".txt", "json": ".json", "pickle": ".pickle"}
+_SUFFIXES: Final = {
+    "arrow": ".arrow",
+    "bytes": ".bin",
+    "json": ".json",
+    "msgpack": ".msgpack",
+    "pickle": ".pickle",
+    "state": ".json",
+    "text": ".txt",
+    "yaml": ".yaml",
+}
 _KINDS: Final = {
     stat.S_IFSOCK: "socket",
     stat.S_IFIFO: "named pipe",

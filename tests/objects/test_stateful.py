@@ -1,0 +1,99 @@
+"""Objects with dump_state and load_state: their state is kept, never the object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.objects.saving import load, save
+from tests.objects.test_plain import JSON, TEXT, exact
+
+from keepstone.foundation.errors import SerializerError
+from keepstone.objects.standard import standard_registry
+
+
+class Module:
+    def __init__(self) -> None:
+        self.state: Any = {}
+
+    def dump_state(self) -> Any:
+        return self.state
+
+    def load_state(self, state: Any) -> None:
+        self.state = state
+
+
+class Needy(Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+def module(state: Any) -> Module:
+    made = Module()
+    made.state = state
+    return made
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=3))
+@settings(max_examples=25)
+def test_a_state_loads_as_a_dict_into_a_class_or_into_an_instance(state: dict[str, Any]) -> None:
+    registry = standard_registry()
+    saved = save(registry, module(state))
+    target = Needy(3)
+
+    assert saved[0].serializer == "state"
+    assert exact(load(registry, saved)) == exact(state)
+    assert exact(load(registry, saved, dict)) == exact(state)
+    made = load(registry, saved, Module)
+    assert type(made) is Module
+    assert exact(made.state) == exact(state)
+    assert load(registry, saved, target) is target
+    assert exact(target.state) == exact(state)
+
+
+def test_equal_states_are_one_artifact() -> None:
+    registry = standard_registry()
+
+    assert save(registry, module({"a": 1})) == save(registry, module({"a": 1}))
+
+
+def test_a_class_that_needs_arguments_is_to_be_made_by_the_caller() -> None:
+    registry = standard_registry()
+
+    with pytest.raises(SerializerError, match="Needy cannot be made without arguments") as caught:
+        load(registry, save(registry, module({})), Needy)
+    assert "type=your_object" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": {1}}, r"\{1\} of type set at \$.a, in the state of Module"),
+        ({"w": float("nan")}, r"nan at \$.w, in the state of Module"),
+        ({"w": memoryview(b"1")}, "of type memoryview"),
+        (b"raw", r"Module.dump_state\(\) gives a bytes"),
+        ({1}, r"\{1\} of type set at \$, in the state of Module"),
+    ],
+)
+def test_a_state_that_json_cannot_keep_is_refused(state: Any, message: str) -> None:
+    with pytest.raises(SerializerError, match=message) as caught:
+        save(standard_registry(), module(state))
+    assert caught.value.hint
+
+
+def test_a_state_with_an_array_is_refused_with_a_way_on() -> None:
+    numpy = pytest.importorskip("numpy")
+
+    with pytest.raises(SerializerError, match=r"of type ndarray at \$.w") as caught:
+        save(standard_registry(), module({"w": numpy.zeros(2)}))
+    assert "tolist" in caught.value.hint
+
+
+def test_a_class_is_no_object_with_a_state() -> None:
+    with pytest.raises(SerializerError, match="nothing here saves a type"):
+        save(standard_registry(), Module)
+    with pytest.raises(SerializerError, match=r"dict has no dump_state\(\)"):
+        save(standard_registry(), {}, "state")
