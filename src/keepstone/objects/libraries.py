@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from importlib import metadata
 from typing import Any, Final
 
 from keepstone.foundation.errors import SerializerError
@@ -53,6 +52,9 @@ def import_library(module: str, why: str, *, instead: str = "") -> Any:
 
 def versions_of(*modules: str) -> dict[str, str]:
     """Return distribution → version of these libraries, for a manifest."""
+    # It takes longer to import than most commands run.
+    from importlib import metadata
+
     versions: dict[str, str] = {}
     for module in modules:
         distribution = _DISTRIBUTIONS.get(module, module)
