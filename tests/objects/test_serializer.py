@@ -168,9 +168,9 @@ def test_a_maker_is_asked_anew_each_time_and_its_pieces_are_cut_to_size(size: in
         calls.append(1)
         return [b"0123456789", b"", b"ab"]
 
-    source = Source.of_maker(make)
+    source = Source.of_maker(make, 12)
 
-    assert source.size == -1
+    assert source.size == 12
     assert source.path is None
     assert not calls
     for count in (1, 2):

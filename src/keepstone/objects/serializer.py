@@ -38,13 +38,14 @@ class Source:
         path: str,
         facts: os.stat_result | None,
         make: Callable[[], Iterable[bytes]] | None = None,
+        size: int = 0,
     ) -> None:
         self._content = content
         self._path = path
         self._facts = facts
         self._make = make
-        self.size = len(content) if content is not None else facts.st_size if facts else -1
-        """Bytes; -1 where only making them tells."""
+        self.size = len(content) if content is not None else facts.st_size if facts else size
+        """Bytes; about so many where they are made piece by piece."""
 
     @classmethod
     def of_bytes(cls, content: bytes) -> Source:
@@ -52,12 +53,14 @@ class Source:
         return cls(content, "", None)
 
     @classmethod
-    def of_maker(cls, make: Callable[[], Iterable[bytes]]) -> Source:
+    def of_maker(cls, make: Callable[[], Iterable[bytes]], size: int) -> Source:
         """Return the source of what `make` yields: the same pieces, of any size, whenever it is called.
+
+        `size` is about how many bytes that are.
 
         A large value need not be in memory a second time, as bytes.
         """
-        return cls(None, "", None, make)
+        return cls(None, "", None, make, size)
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str], facts: os.stat_result | None = None) -> Source:

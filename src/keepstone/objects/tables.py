@@ -81,7 +81,7 @@ class TableSerializer:
         kept, table = _without_views(arrow, table, holds)
         table = table.unify_dictionaries()
         detail = {"holds": holds, "rows": table.num_rows, **_columns(table), **kept, **detail}
-        source = Source.of_maker(lambda: _write(arrow, table, kept))
+        source = Source.of_maker(lambda: _write(arrow, table, kept), table.nbytes)
         # The schema is what most often cannot be written: said before anything is stored.
         for _ in _write(arrow, table.slice(0, 0), kept):
             pass
