@@ -177,6 +177,18 @@ def test_commits_that_changed_no_names_cannot_be_undone(store: Store) -> None:
             store.undo(wrong)  # type: ignore[arg-type]
 
 
+def test_a_removal_that_was_undone_already_cannot_be_undone_again(store: Store) -> None:
+    store.save("b", 0)
+    store.save("b", 1)
+    store.remove("b@v1")
+    number = last(store)
+    store.undo(number)
+
+    with pytest.raises(InvalidInputError, match=f"undoing commit {number} changes nothing"):
+        store.undo(number)
+    assert last(store) == number + 1
+
+
 def test_undo_after_packs_were_merged(store: Store) -> None:
     store.save("a", 1)
     store.save("a", 2)

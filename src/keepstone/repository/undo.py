@@ -101,6 +101,12 @@ def undo(repository: Repository, number: int, message: str = "") -> Commit:
             repository.decide(steps, staging, message, then)
         except Restage:
             continue
+        if not made:
+            # A version that was removed and is back does not show in its name's ref: only the steps came to nothing.
+            raise InvalidInputError(
+                f"undoing commit {commit.number} changes nothing: what it decided was taken back already",
+                hint="`keepstone history` shows what was decided since",
+            )
         return made[-1]
     raise too_fast()
 
