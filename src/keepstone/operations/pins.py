@@ -43,7 +43,7 @@ from keepstone.operations.lock import (
 from keepstone.repository.arguments import check_kind_of, listed
 from keepstone.repository.collection import Collection
 from keepstone.repository.frozen import SnapshotItems
-from keepstone.repository.naming import Published, VersionGoneError
+from keepstone.repository.name_view import Published, VersionGoneError
 from keepstone.repository.refs import VERSIONS, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session

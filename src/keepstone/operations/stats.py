@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from keepstone.foundation.format import CHECKPOINT_PREFIX, LOG_PREFIX, PACK_PREFIX
-from keepstone.repository.naming import Published
+from keepstone.repository.name_view import Published
 from keepstone.repository.repository import Repository
 
 

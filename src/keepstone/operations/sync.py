@@ -6,20 +6,19 @@ there is anything new costs two reads there.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from keepstone.foundation.errors import DivergedError, InvalidInputError, StorageError, StoreNotFoundError
+from keepstone.foundation.errors import DivergedError, StorageError, StoreNotFoundError
 from keepstone.foundation.names import plural
 from keepstone.history.commit import NO_PARENT, RefChange
 from keepstone.history.slots import Slots
 from keepstone.history.state import State
 from keepstone.operations.progress import ProgressCallback
-from keepstone.operations.sync_cost import creating_requests, sending_requests
+from keepstone.operations.sync_cost import sending_requests
 from keepstone.operations.sync_decision import Decision, agreed_after
 from keepstone.operations.sync_memory import (
     News,
@@ -34,7 +33,7 @@ from keepstone.operations.sync_memory import (
     require_same_history,
     stage_memory,
 )
-from keepstone.operations.sync_place import how_to_name
+from keepstone.operations.sync_place import OtherStore, Place
 from keepstone.operations.sync_reading import waiting_journals
 from keepstone.operations.sync_report import SyncChanges, changes_of
 from keepstone.operations.sync_selection import Selection, check_select, selection_of
@@ -43,14 +42,10 @@ from keepstone.operations.sync_transfer import Transferred, transfer
 from keepstone.repository.opening import close_repository, open_repository
 from keepstone.repository.repository import Repository
 from keepstone.repository.staging import Staging
-from keepstone.storage.base import Storage
 from keepstone.storage.cached import behind_cache
 from keepstone.storage.calls import preparing
-from keepstone.storage.local import LocalStorage
-from keepstone.storage.locate import is_url, locate
-from keepstone.storage.wrapper import medium, requests_made
+from keepstone.storage.locate import locate
 
-Place = str | os.PathLike[str] | Repository
 Way = Literal["push", "pull"]
 
 NOTE_BYTES_MIN: Final = 8 * 1024 * 1024
@@ -88,35 +83,12 @@ class _Sync:
 
     def __init__(self, here: Repository, place: Place, ways: tuple[Way, ...], options: SyncOptions) -> None:
         self._here = here
-        self._place = place
         self._ways = ways
         self._options = options
         self._select = check_select(options.select)
-        self._storage: Storage | None = None
         self._begun: dict[Way, int] = {}
-        self._opened: Repository | None = None
-        self._told = 0
-        if isinstance(place, Repository):
-            self._location = place.session.storage.location
-        else:
-            self._storage = locate(place, writable=None if self._may_write(place) else False)
-            self._location = self._storage.location
-        if self._location == here.session.storage.location:
-            raise InvalidInputError(
-                f"{self._location} is this store itself", hint="name another store to sync with"
-            )
-        self._asked()
-
-    @property
-    def _has_journals(self) -> bool:
-        """Whether items may lie in journals at the other store, as in any folder."""
-        if isinstance(self._place, Repository):
-            return not self._place.session.local.is_published
-        return isinstance(self._storage, LocalStorage)
-
-    def _may_write(self, place: str | os.PathLike[str]) -> bool:
-        # What programs that are gone left in a folder is published before it is pulled.
-        return "push" in self._ways or not is_url(os.fspath(place))
+        self._there = OtherStore(here, place, pushes="push" in ways, creates=options.create)
+        self._location = self._there.location
 
     # ---- the two verbs -----------------------------------------------------------------------------------------------
 
@@ -130,7 +102,7 @@ class _Sync:
         session.refresh()
         if self._has_nothing_new():
             return self._nothing(waiting_journals(session, None))
-        with self._open() as other:
+        with self._there.opened() as other:
             if other.session.writable and "pull" in ways:
                 # As with one's own: what programs that are gone left in a folder is published, so that it comes.
                 other.sealer.flush()
@@ -143,13 +115,12 @@ class _Sync:
         if self._has_nothing_new():
             return self._nothing()
         try:
-            with self._open(reads_only=True) as other:
+            with self._there.opened(reads_only=True) as other:
                 return tuple(self._look(way, other) for way in ways)
         except StoreNotFoundError:
             if not self._options.create:
                 raise
-            assert self._storage is not None
-            self._told -= creating_requests(self._storage)
+            self._there.reckon_creating()
             empty = open_repository(locate("memory://"), create=True, writable=True)
             try:
                 return tuple(self._look(way, empty) for way in ways)
@@ -163,42 +134,11 @@ class _Sync:
                 way,
                 here if way == "push" else there,
                 there if way == "push" else here,
-                requests=self._asked(),
+                requests=self._there.requests_since(),
                 waiting=waiting if way == "push" else 0,
             )
             for way in self._ways
         )
-
-    def _asked(self) -> int:
-        """Return how many requests were made since this was asked before."""
-        place = self._place if isinstance(self._place, Repository) else self._opened
-        storages = [self._here.session.storage, self._storage, place and place.session.storage]
-        found = [medium(storage) for storage in storages if storage is not None]
-        made = sum({id(storage): requests_made(storage) for storage in found}.values())
-        before, self._told = self._told, made
-        return made - before
-
-    @contextmanager
-    def _open(self, *, reads_only: bool = False) -> Generator[Repository]:
-        if isinstance(self._place, Repository):
-            self._place.session.refresh()
-            yield self._place
-            return
-        assert self._storage is not None
-        pushes = "push" in self._ways
-        storage = locate(self._place, writable=False) if reads_only else self._storage
-        creates = pushes and not reads_only and self._options.create
-        try:
-            other = open_repository(storage, create=creates, writable=pushes or storage.writable)
-        except StoreNotFoundError as error:
-            if not self._options.create:
-                error.hint = how_to_name(error.location, creates=pushes)
-            raise
-        self._opened = other
-        try:
-            yield other
-        finally:
-            close_repository(other)
 
     # ---- is there anything new? --------------------------------------------------------------------------------------
 
@@ -235,12 +175,10 @@ class _Sync:
             if news_since(self._here.session, memory.pushed.own, memory) != News.none():
                 return False
         mark = memory.pulled if "pull" in ways else memory.pushed
-        if mark is None or ("pull" in ways and self._has_journals):
+        if mark is None or ("pull" in ways and self._there.has_journals):
             return False
-        storage = self._place.session.storage if isinstance(self._place, Repository) else self._storage
-        assert storage is not None
         # A store that was put back may have another commit there than the one that was kept of it.
-        slots = Slots(behind_cache(storage), memory.store_id, sleep=_no_sleep, random=_never)
+        slots = Slots(behind_cache(self._there.storage), memory.store_id, sleep=_no_sleep, random=_never)
         try:
             found = slots.find(mark.other) if mark.other >= 0 else None
             new = slots.find(mark.other + 1) if "pull" in ways else None
@@ -277,9 +215,9 @@ class _Sync:
         found = survey(
             source.session, target.session, selected, self._known(way, other, self._memory_of(other))
         )
-        here, there = self._here.session.storage, self._storage or other.session.storage
+        here, there = self._here.session.storage, self._there.storage
         from_, to = (here, there) if way == "push" else (there, here)
-        asked = self._asked() + sending_requests(from_, to, found)
+        asked = self._there.requests_since() + sending_requests(from_, to, found)
         return changes_of(way, self._here, self._location, found, found.decision, None, asked)
 
     def _go(self, way: Way, other: Repository) -> SyncChanges:
@@ -316,7 +254,13 @@ class _Sync:
         )
         self._end(way, other, memory, before, done)
         changes = changes_of(
-            way, self._here, self._location, done.survey, done.decision, done.commit, self._asked()
+            way,
+            self._here,
+            self._location,
+            done.survey,
+            done.decision,
+            done.commit,
+            self._there.requests_since(),
         )
         return changes._replace(waiting=waiting_journals(source.session, collections))
 

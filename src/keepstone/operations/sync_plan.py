@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from keepstone.foundation.errors import InvalidInputError, StoreNotFoundError
 from keepstone.operations.progress import Progress, progress_of
-from keepstone.operations.sync import Place, SyncOptions, Way, plan, sync
+from keepstone.operations.sync import SyncOptions, Way, plan, sync
 from keepstone.operations.sync_memory import stays_at_home
 from keepstone.operations.sync_names import AliasConflict
-from keepstone.operations.sync_place import how_to_name
+from keepstone.operations.sync_place import Place, how_to_name
 from keepstone.operations.sync_report import SyncChanges
 from keepstone.operations.sync_selection import check_select
 from keepstone.repository.opening import close_repository, open_repository

@@ -14,7 +14,8 @@ from keepstone.foundation.errors import InvalidInputError
 from keepstone.foundation.names import check_name, parse_selector
 from keepstone.history.state import State
 from keepstone.operations.sync_reading import open_footers
-from keepstone.repository.naming import Published, not_found
+from keepstone.repository.name_view import Published
+from keepstone.repository.naming import not_found
 from keepstone.repository.refs import VERSIONS, read_name_ref
 from keepstone.repository.repository import Repository
 

@@ -21,7 +21,8 @@ from keepstone.repository.arguments import check_kind_of
 from keepstone.repository.changes import LogEntry, log_entry
 from keepstone.repository.collection import Collection
 from keepstone.repository.frozen import FrozenCollection, open_snapshot
-from keepstone.repository.naming import Moment, Naming, not_found
+from keepstone.repository.name_view import Moment
+from keepstone.repository.naming import Naming, not_found
 from keepstone.repository.refs import Kind, check_kind, read_name_ref
 from keepstone.repository.rows import EntryRow
 from keepstone.repository.session import Session

@@ -20,7 +20,8 @@ from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_m
 from keepstone.objects.serializer import Registry
 from keepstone.objects.standard import standard_registry
 from keepstone.repository.arguments import check_message, check_save, listed
-from keepstone.repository.naming import Naming, VersionGoneError
+from keepstone.repository.name_view import VersionGoneError
+from keepstone.repository.naming import Naming
 from keepstone.repository.refs import read_name_ref
 from keepstone.repository.removal import remove_collection
 from keepstone.repository.sealer import Sealer

@@ -19,7 +19,8 @@ from keepstone.foundation.format import Form
 from keepstone.foundation.names import parse_selector
 from keepstone.history.commit import Commit, Draft, PackName, RefChange
 from keepstone.history.state import State
-from keepstone.repository.naming import Found, Naming, Published, not_found
+from keepstone.repository.name_view import Found, Published
+from keepstone.repository.naming import Naming, not_found
 from keepstone.repository.refs import (
     VERSIONS,
     AliasRef,

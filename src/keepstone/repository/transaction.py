@@ -23,7 +23,7 @@ from keepstone.foundation.errors import (
 )
 from keepstone.foundation.names import check_alias, check_name, parse_selector
 from keepstone.repository.arguments import check_message, check_save
-from keepstone.repository.naming import Found, VersionGoneError
+from keepstone.repository.name_view import Found, VersionGoneError
 from keepstone.repository.repository import RESTAGES_MAX, Repository, too_fast
 from keepstone.repository.secret_watch import Secrets
 from keepstone.repository.sketch import ANY, Saved, Sketch

@@ -26,7 +26,7 @@ from keepstone.history.commit import Commit, RefChange
 from keepstone.repository.arguments import check_message
 from keepstone.repository.changes import change_line
 from keepstone.repository.frozen import snapshot_items
-from keepstone.repository.naming import Found
+from keepstone.repository.name_view import Found
 from keepstone.repository.refs import VERSIONS, NameRef, read_alias_ref, read_name_ref, version_key
 from keepstone.repository.repository import RESTAGES_MAX, Repository, too_fast
 from keepstone.repository.session import Session
