@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.objects.saving import save
+from tests.values.plain import module
 
 from keepstone.objects.manifest import encode_manifest
 from keepstone.objects.standard import standard_registry
@@ -20,16 +21,6 @@ from keepstone.objects.standard import standard_registry
 FILE = Path(__file__).with_name("artifacts.json")
 PLAIN: dict[str, Any] = {"b": [1, None, "ü"], "a": {"on": "yes", "x": 0.1}}
 COLUMNS: dict[str, list[Any]] = {"n": [1, None, 3], "s": ["ü", None, "x"]}
-
-
-class Module:
-    """An object with a state."""
-
-    def dump_state(self) -> Any:
-        return PLAIN
-
-    def load_state(self, state: Any) -> None:
-        raise NotImplementedError
 
 
 def values() -> dict[str, tuple[Any, str | None]]:
@@ -47,7 +38,7 @@ def values() -> dict[str, tuple[Any, str | None]]:
     return {
         "yaml": (PLAIN, "yaml"),
         "msgpack": (PLAIN, "msgpack"),
-        "state": (Module(), None),
+        "state": (module(PLAIN), None),
         "pyarrow": (pa.table({"n": COLUMNS["n"], "s": pa.array(COLUMNS["s"], pa.string_view())}), None),
         "pandas": (frame, None),
         "polars": (pl.DataFrame(COLUMNS, schema_overrides={"s": pl.Categorical}), None),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.objects.saving import load, save
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
@@ -20,32 +21,6 @@ from keepstone.foundation.errors import (
 from keepstone.objects.manifest import Manifest, Part, PartMode, decode_manifest, encode_manifest
 from keepstone.objects.serializer import Dumped, PartSource, Registry, Source
 from keepstone.objects.standard import standard_registry
-
-
-def save(registry: Registry, value: object, id: str | None = None) -> tuple[Manifest, dict[bytes, bytes]]:  # noqa: A002
-    """What a repository does: store the parts, make the manifest."""
-    serializer = registry.find(value, id)
-    dumped = serializer.dump(value)
-    blobs: dict[bytes, bytes] = {}
-    parts: list[Part] = []
-    for path, source, mode in dumped.parts:
-        content = b"".join(source.chunks(1000))
-        blobs[Digest.of(content)] = content
-        parts.append(Part(path, Digest.of(content), len(content), mode))
-    manifest = Manifest(
-        serializer=serializer.id,
-        serializer_version=serializer.version,
-        type_name=dumped.type_name,
-        parts=tuple(parts),
-        packages=dumped.packages,
-        detail=dumped.detail,
-    )
-    return decode_manifest(encode_manifest(manifest)), blobs
-
-
-def load(registry: Registry, saved: tuple[Manifest, dict[bytes, bytes]], type: Any = None, **how: Any) -> Any:  # noqa: A002
-    manifest, blobs = saved
-    return registry.load(manifest, lambda part: blobs[part.digest], type, **how)
 
 
 class FractionSerializer:

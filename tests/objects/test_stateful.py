@@ -9,32 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.objects.saving import load, save
 from tests.objects.test_plain import JSON, TEXT, exact
+from tests.values.plain import Module, Needy, module
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.objects.standard import standard_registry
-
-
-class Module:
-    def __init__(self) -> None:
-        self.state: Any = {}
-
-    def dump_state(self) -> Any:
-        return self.state
-
-    def load_state(self, state: Any) -> None:
-        self.state = state
-
-
-class Needy(Module):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-
-def module(state: Any) -> Module:
-    made = Module()
-    made.state = state
-    return made
 
 
 @given(st.dictionaries(TEXT, JSON, max_size=3))
