@@ -16,6 +16,7 @@ import msgspec
 
 from keepstone.foundation.errors import InvalidInputError, MalformedError, SerializerError
 from keepstone.foundation.format import Form
+from keepstone.objects.frameworks import holds_tensors
 from keepstone.objects.models import decode_json, fields_of, shown_type
 from keepstone.objects.roundtrip import Problem, encode_checked, is_plain
 
@@ -41,6 +42,8 @@ def encode_value(value: object) -> tuple[Form, bytes] | None:
         except (ValueError, TypeError, OverflowError, RecursionError):
             # Encoding step by step, as for other values, finds the place.
             pass
+        if holds_tensors(value):
+            return None
         return Form.JSON, _encode_carefully(value)
     if kind is str:
         return Form.TEXT, _encode_text(cast(str, value))
@@ -51,6 +54,16 @@ def encode_value(value: object) -> tuple[Form, bytes] | None:
     if is_json_like(value):
         return Form.JSON, _encode_carefully(value)
     return None
+
+
+def refuse_tensors(value: object) -> None:
+    """Say where in a JSON-like `value` that `encode_value` left to a manifest the first array or tensor is.
+
+    Raises:
+        SerializerError: always, where there is one.
+    """
+    if is_json_like(value):
+        _encode_carefully(value)
 
 
 def _encode_carefully(value: object) -> bytes:

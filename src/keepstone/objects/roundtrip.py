@@ -100,14 +100,14 @@ def _simplified(value: Any, path: str, above: list[object]) -> Any:
     if fields_of(kind) is not None:
         return msgspec.Raw(_encode_model(value, path))
     if kind not in _DICTS and kind is not list and kind is not tuple:
-        raise _unsupported(value, path).error()
-    _refuse(_nesting_problem(value, path, above))
+        raise unsupported(value, path).error()
+    _refuse(nesting_problem(value, path, above))
     above.append(value)
     if kind in _DICTS:
         simple: Any = {}
         for key, item in value.items():
             _refuse(_key_problem(key, path))
-            simple[key] = _simplified(item, path + _step(key), above)
+            simple[key] = _simplified(item, path + path_step(key), above)
     else:
         simple = [_simplified(item, f"{path}[{index}]", above) for index, item in enumerate(value)]
     above.pop()
@@ -170,7 +170,7 @@ def first_difference(value: Any, built: Any, depth: int = 0) -> str | None:
         for key, mine in value.items():
             below = first_difference(mine, built[key], depth + 1)
             if below is not None:
-                return _step(key) + below
+                return path_step(key) + below
         return None
     same = (
         type(built) is kind
@@ -211,7 +211,7 @@ def _field_difference(value: Any, built: Any, names: tuple[str, ...], depth: int
             continue
         below = first_difference(mine, other, depth + 1)
         if below is not None:
-            return _step(name) + below
+            return path_step(name) + below
     extra = getattr(value, "__pydantic_extra__", None)
     if extra:
         return first_difference(extra, getattr(built, "__pydantic_extra__", None), depth)
@@ -228,16 +228,16 @@ def _model_problem(value: Any, path: str, above: list[object]) -> Problem | None
     children: Iterable[tuple[str, Any]]
     if names is not None:
         pairs = ((name, getattr(value, name, _ABSENT)) for name in names)
-        children = ((_step(name), item) for name, item in pairs if item is not _ABSENT)
+        children = ((path_step(name), item) for name, item in pairs if item is not _ABSENT)
     elif isinstance(value, Mapping):
         entries = cast("Mapping[object, object]", value)
-        children = ((_step(key), item) for key, item in entries.items())
+        children = ((path_step(key), item) for key, item in entries.items())
     elif isinstance(value, (list, tuple)):
         children = ((f"[{index}]", item) for index, item in enumerate(cast("list[object]", value)))
     else:
         return _leaf_problem(value, path)
     container = cast(object, value)
-    problem = _nesting_problem(container, path, above)
+    problem = nesting_problem(container, path, above)
     if problem:
         return problem
     above.append(container)
@@ -257,7 +257,7 @@ def _leaf_problem(value: Any, path: str) -> Problem | None:
     except UnicodeEncodeError:
         return Problem(path, f"text with a lone surrogate, {_cut(ascii(value))},", "decode the text properly")
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, NotImplementedError):
-        return _unsupported(value, path)
+        return unsupported(value, path)
     return None
 
 
@@ -277,7 +277,8 @@ def _key_problem(key: Any, path: str) -> Problem | None:
     )
 
 
-def _nesting_problem(value: object, path: str, above: list[object]) -> Problem | None:
+def nesting_problem(value: object, path: str, above: list[object]) -> Problem | None:
+    """Return the problem of a container that lies in itself, or too deep; `above` are those around it."""
     if any(value is other for other in above):
         return Problem(_cut(path), "a value that contains itself", "break the cycle before saving")
     if len(above) >= VALUE_DEPTH_MAX:
@@ -287,7 +288,8 @@ def _nesting_problem(value: object, path: str, above: list[object]) -> Problem |
     return None
 
 
-def _unsupported(value: object, path: str) -> Problem:
+def unsupported(value: object, path: str) -> Problem:
+    """Return the problem of a value of a kind that is not kept."""
     return Problem(path, f"{_cut(ascii_repr(value))} of type {shown_type(_kind_of(value))}", hint_for(value))
 
 
@@ -317,11 +319,13 @@ def hint_for(value: object) -> str:
         return "use .value, or a dataclass with a field of that type"
     if hasattr(kind, "__fspath__"):
         return "save the file as an artifact of its own, or use str(path)"
+    if callable(getattr(kind, "state_dict", None)):
+        return "save its .state_dict(), and load that into a new one"
     if hasattr(value, "tolist") and kind.__module__.partition(".")[0] in ("numpy", "torch", "jax"):
         return "use .item() of a single number or .tolist() of an array, or save the array as an artifact"
     if hasattr(value, "_asdict"):
         return "use ._asdict(), or a dataclass"
-    for plain in (dict, list, str, int, float, bytes):
+    for plain in (dict, list, tuple, str, int, float, bytes):
         if isinstance(value, plain):
             return f"use {plain.__name__}(value)"
     return "use a dataclass, register a serializer, or convert it to dicts, lists, text and numbers"
@@ -335,7 +339,8 @@ def ascii_repr(value: object) -> str:
         return f"<{shown_type(type(value))}>"
 
 
-def _step(key: object) -> str:
+def path_step(key: object) -> str:
+    """Return how a message names the item of a dict under `key`."""
     return f".{key}" if isinstance(key, str) and _WORD.fullmatch(key) else f"[{_cut(ascii_repr(key))}]"
 
 

@@ -154,6 +154,25 @@ class Dumped(NamedTuple):
     detail: dict[str, Any]
 
 
+class Reader:
+    """Gives the verified bytes of parts: called with a part, all of them; or piece by piece."""
+
+    def __init__(self, stream: Callable[[Part], Iterable[bytes]]) -> None:
+        self._stream = stream
+
+    def __call__(self, part: Part) -> bytes:
+        """Return the content of `part`."""
+        return b"".join(self._stream(part))
+
+    def chunks(self, part: Part) -> Iterator[bytes]:
+        """Yield the content of `part`; only its end says that all of it is right."""
+        return iter(self._stream(part))
+
+
+class Declined(SerializerError):
+    """A value looked like a serializer's own and is another's: the next one that matches is asked to dump it."""
+
+
 class Serializer(Protocol):
     """Values of one family ↔ parts."""
 
@@ -176,10 +195,11 @@ class Serializer(Protocol):
 
         Raises:
             SerializerError: it would not load as it is.
+            Declined: another serializer that matches shall try.
         """
         ...
 
-    def load(self, manifest: Manifest, read: Callable[[Part], bytes], type: Any = None) -> Any:  # noqa: A002
+    def load(self, manifest: Manifest, read: Reader, type: Any = None) -> Any:  # noqa: A002
         """Build the value again; `type` is what the caller wants it to be.
 
         Raises:
@@ -248,14 +268,38 @@ class Registry:
         """
         if id is not None:
             return self.by_id(id, allow_pickle=True)
+        for serializer in self._matching(value):
+            return serializer
+        raise self._nothing_saves(value)
+
+    def dump(self, value: object, id: str | None = None) -> tuple[Serializer, Dumped]:  # noqa: A002
+        """Take `value` apart; return by whom and into what. `id` as for `find`.
+
+        Raises:
+            SerializerError: nothing saves it, or it would not load as it is.
+        """
+        if id is not None:
+            chosen = self.by_id(id, allow_pickle=True)
+            return chosen, chosen.dump(value)
+        declined: Declined | None = None
+        for serializer in self._matching(value):
+            try:
+                return serializer, serializer.dump(value)
+            except Declined as error:
+                declined = declined or error
+        raise declined or self._nothing_saves(value)
+
+    def _matching(self, value: object) -> Iterator[Serializer]:
         for serializer in self._serializers:
             if serializer.matches(value):
-                return serializer
+                yield serializer
         for serializer in self._load_installed().values():
             if serializer.matches(value):
-                return serializer
+                yield serializer
+
+    def _nothing_saves(self, value: object) -> SerializerError:
         failed = f" ({'; '.join(self._failures)})" if self._failures else ""
-        raise SerializerError(
+        return SerializerError(
             f"cannot save value: nothing here saves a {shown_type(type(value))}{failed}",
             hint=f'{hint_for(value)}; serializer="pickle" saves anything, for trusted readers only',
         )
@@ -293,7 +337,7 @@ class Registry:
     def load(
         self,
         manifest: Manifest,
-        read: Callable[[Part], bytes],
+        read: Reader,
         type: Any = None,  # noqa: A002
         *,
         allow_pickle: bool = False,

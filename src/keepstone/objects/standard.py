@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.foundation.format import Form
+from keepstone.objects.arrays import ArraySerializer
 from keepstone.objects.figures import FigureSerializer
 from keepstone.objects.folder_items import FolderItems, files_of
 from keepstone.objects.manifest import Manifest, Part
@@ -20,9 +21,18 @@ from keepstone.objects.models import fields_of, json_schema_of, shown_type, type
 from keepstone.objects.pickled import PickleSerializer
 from keepstone.objects.plain import decode_value, encode_value, is_json_like
 from keepstone.objects.plain_forms import NotationSerializer
-from keepstone.objects.serializer import Dumped, PartSource, ReadParts, Registry, Serializer, Source
+from keepstone.objects.serializer import (
+    Declined,
+    Dumped,
+    PartSource,
+    ReadParts,
+    Registry,
+    Serializer,
+    Source,
+)
 from keepstone.objects.stateful import StateSerializer
 from keepstone.objects.tables import TableSerializer
+from keepstone.objects.tensors import TensorSerializer
 from keepstone.objects.trees import walk_file, walk_folder
 
 _NAMES: Final = {Form.BYTES: "bytes", Form.TEXT: "text", Form.JSON: "json"}
@@ -45,6 +55,11 @@ class PlainSerializer:
 
     def dump(self, value: object) -> Dumped:
         encoded = encode_value(value)
+        if encoded is None and self._form == Form.JSON and is_json_like(value):
+            raise Declined(
+                "cannot save value: serializer 'json' saves no arrays and no tensors",
+                hint="leave out serializer=",
+            )
         if encoded is None or encoded[0] != self._form:
             raise SerializerError(
                 f"cannot save value: serializer {self.id!r} does not save a {shown_type(type(value))}",
@@ -111,16 +126,21 @@ class FolderSerializer:
 
 
 def standard_registry() -> Registry:
-    """Return a new registry of the built-in serializers; JSON, which takes every dict, is asked last."""
+    """Return a new registry of the built-in serializers.
+
+    JSON takes every dict and list before tensors are looked for: most hold none, and looking costs as much as encoding.
+    """
     serializers: list[Serializer] = [
         PlainSerializer(Form.BYTES),
         PlainSerializer(Form.TEXT),
         FileSerializer(),
         FolderSerializer(),
+        ArraySerializer(),
         TableSerializer(),
         FigureSerializer(),
         StateSerializer(),
         PlainSerializer(Form.JSON),
+        TensorSerializer(),
         NotationSerializer("yaml"),
         NotationSerializer("msgpack"),
         PickleSerializer(),

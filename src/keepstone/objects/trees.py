@@ -36,6 +36,7 @@ _SUFFIXES: Final = {
     "bytes": ".bin",
     "json": ".json",
     "msgpack": ".msgpack",
+    "npy": ".npy",
     "pickle": ".pickle",
     "state": ".json",
     "text": ".txt",

@@ -17,7 +17,7 @@ from keepstone.history.commit import Commit, Draft
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
 from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
-from keepstone.objects.serializer import Registry
+from keepstone.objects.serializer import Reader, Registry
 from keepstone.objects.standard import standard_registry
 from keepstone.repository.arguments import check_message, check_save, listed
 from keepstone.repository.name_view import VersionGoneError
@@ -201,8 +201,7 @@ class Repository:
         name: str = "",
     ) -> Digest:
         """Stage a value's parts and manifest; return the manifest's digest, which is the artifact's."""
-        chosen = self.registry.find(value, serializer)
-        dumped = chosen.dump(value)
+        chosen, dumped = self.registry.dump(value, serializer)
         watch = SecretWatch(name, chosen.id, secrets)
         watch.look_before(dumped, metadata)
         parts: list[Part] = []
@@ -264,7 +263,7 @@ class Repository:
     ) -> Any:
         """Return the value that a manifest describes; `stream` gives blobs that are not committed yet."""
         source = stream or self.session.stream_blob
-        read: Callable[[Part], bytes] = lambda part: b"".join(source(Digest(part.digest)))  # noqa: E731
+        read = Reader(lambda part: source(Digest(part.digest)))
         # The pieces of a single part are read ahead all the same.
         digests = [Digest(part.digest) for part in manifest.parts]
         with self.session.reading_ahead(digests if len(digests) > 1 else ()):

@@ -13,7 +13,7 @@ from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import InvalidInputError, SerializerError
 from keepstone.foundation.format import KEY_BYTES_MAX, Form
 from keepstone.foundation.names import check_key
-from keepstone.objects.plain import encode_value
+from keepstone.objects.plain import encode_value, refuse_tensors
 
 _CANONICAL = msgspec.json.Encoder(order="deterministic")
 
@@ -29,6 +29,7 @@ def plain(value: object, what: str) -> Any:
         return value
     encoded = encode_value(value)
     if encoded is None or encoded[0] != Form.JSON:
+        refuse_tensors(value)
         raise SerializerError(
             f"{what} is of type {type(value).__name__}, which a record cannot hold",
             hint="use dicts, lists, text, numbers, dataclasses or structs; save other values with store.save",
