@@ -18,7 +18,7 @@ import msgspec
 
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects.dtypes import dtype_text, is_extension, numpy_dtype, parse_descr
-from keepstone.objects.frameworks import Family, family_of, import_numpy, versions_of
+from keepstone.objects.families import Family, family_of, import_numpy, versions_of
 from keepstone.objects.manifest import Manifest
 from keepstone.objects.memory import Moment, array_pieces, fill
 from keepstone.objects.models import shown_type, type_name

@@ -11,7 +11,7 @@ import ast
 from typing import Any, Final
 
 from keepstone.foundation.errors import MalformedError, SerializerError
-from keepstone.objects.frameworks import import_ml_dtypes
+from keepstone.objects.families import import_ml_dtypes
 
 _NUMPY_NAMES: Final = {
     "bool": "|b1",

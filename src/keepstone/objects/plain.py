@@ -16,7 +16,7 @@ import msgspec
 
 from keepstone.foundation.errors import InvalidInputError, MalformedError, SerializerError
 from keepstone.foundation.format import Form
-from keepstone.objects.frameworks import holds_tensors
+from keepstone.objects.families import holds_tensors
 from keepstone.objects.models import decode_json, fields_of, shown_type
 from keepstone.objects.roundtrip import Problem, encode_checked, is_plain
 

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.foundation.format import PART_PATH_BYTES_MAX, VALUE_DEPTH_MAX
-from keepstone.objects.frameworks import MAPPINGS, SEQUENCES, family_of
+from keepstone.objects.families import MAPPINGS, SEQUENCES, family_of
 from keepstone.objects.models import shown_type
 from keepstone.objects.roundtrip import Problem, ascii_repr, nesting_problem, path_step, unsupported
 

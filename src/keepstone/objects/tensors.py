@@ -17,7 +17,7 @@ import msgspec
 
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects.dtypes import TORCH_DTYPES, numpy_dtype
-from keepstone.objects.frameworks import holds_tensors, import_numpy, import_torch, versions_of
+from keepstone.objects.families import holds_tensors, import_numpy, import_torch, versions_of
 from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.memory import Moment, fill
 from keepstone.objects.models import shown_type, type_name

@@ -1,0 +1,406 @@
+"""Numpy arrays as `.npy` parts: what loads is what was saved, and files that lie are refused."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from tests.objects.in_memory import load, save
+
+import keepstone
+from keepstone import MalformedError, SerializerError
+from keepstone.objects.memory import Moment, array_pieces
+
+DTYPES = st.one_of(
+    npst.boolean_dtypes(),
+    npst.integer_dtypes(endianness="?"),
+    npst.unsigned_integer_dtypes(endianness="?"),
+    npst.floating_dtypes(endianness="?", sizes=(16, 32, 64)),
+    npst.complex_number_dtypes(endianness="?"),
+    npst.datetime64_dtypes(endianness="?"),
+    npst.timedelta64_dtypes(endianness="?"),
+    npst.byte_string_dtypes(endianness="?", max_len=5),
+    npst.unicode_string_dtypes(endianness="?", max_len=5),
+    st.just(np.dtype(np.longdouble)),
+    st.just(np.dtype("V3")),
+    st.just(np.dtype([("x", "<f4"), ("y", [("z", ">i2", (2, 3))])])),
+    st.just(np.dtype([("a", "i1"), ("b", "f8")], align=True)),
+    st.just(np.dtype([("größe", "<f8"), ("数", "<i4")])),
+)
+SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
+
+
+@st.composite
+def laid_out(draw: st.DrawFn) -> Any:
+    """An array of any dtype and shape, in any order, with any strides."""
+    dtype, shape = draw(DTYPES), draw(SHAPES)
+    count = math.prod(shape)
+    content = draw(st.binary(min_size=8, max_size=64)) * (count * max(dtype.itemsize, 1) // 8 + 1)
+    if dtype.kind == "b":
+        array = np.frombuffer(content, "u1", count).astype("b1").reshape(shape)
+    elif dtype.kind == "U":
+        array = np.array([chr(97 + byte % 26) for byte in content[:count]], dtype).reshape(shape)
+    else:
+        array = np.frombuffer(content, dtype, count).reshape(shape)
+    return draw(st.sampled_from([as_it_is, np.asfortranarray, every_other, backwards, broadcast]))(array)
+
+
+def as_it_is(array: Any) -> Any:
+    return array
+
+
+def every_other(array: Any) -> Any:
+    return array[..., ::2] if array.ndim else array
+
+
+def backwards(array: Any) -> Any:
+    return array[::-1] if array.ndim else array
+
+
+def broadcast(array: Any) -> Any:
+    return np.broadcast_to(array, (3, *array.shape))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bit for bit, so that nan is nan, and with what lies between the fields of structures."""
+    return (one.dtype, one.shape, raw(one)) == (other.dtype, other.shape, raw(other))
+
+
+def raw(array: Any) -> bytes:
+    return array.view(("V", array.dtype.itemsize)).tobytes()
+
+
+@settings(max_examples=60)
+@given(laid_out())
+def test_any_array_loads_as_it_was(array: Any) -> None:
+    saved = save(array)
+    loaded = load(saved)
+
+    assert type(loaded) is np.ndarray
+    assert same(loaded, array)
+    assert loaded.flags.writeable
+    assert loaded.flags.f_contiguous >= (array.flags.f_contiguous and not array.flags.c_contiguous)
+    if array.dtype.names not in (("größe", "数"), ("a", "b")):
+        # Anything else that reads .npy files can read it. (Numpy warns of the one, and leaves the gaps of the other.)
+        assert same(np.load(io.BytesIO(saved.content("")), allow_pickle=False), array)
+
+
+def test_the_bytes_are_the_same_whatever_numpy_wrote_them() -> None:
+    content = save(np.array([[1, 2]], "<i2")).content("")
+
+    assert content == (
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<i2', 'fortran_order': False, 'shape': (1, 2), }".ljust(127)
+        + b"\n"
+        b"\x01\x00\x02\x00"
+    )
+    assert save(np.array([[1, 2]], "<i2")[:, ::1].copy()).content("") == content
+
+
+def test_a_name_beyond_latin_1_can_be_read_by_numpy() -> None:
+    content = save(np.zeros(2, [("数", "<i4")])).content("")
+
+    with pytest.warns(UserWarning, match=r"format 3\.0"):
+        np.save(io.BytesIO(), np.zeros(2, [("数", "<i4")]))
+    assert np.load(io.BytesIO(content)).dtype.names == ("数",)
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        np.float32(1.5),
+        np.float64("nan"),
+        np.int8(-3),
+        np.uint64(2**64 - 1),
+        np.bool_(True),
+        np.complex64(1 + 2j),
+        np.datetime64("2026-01-02"),
+        np.datetime64("NaT"),
+        np.timedelta64(3, "h"),
+        np.str_("größe"),
+        np.bytes_(b"ab"),
+        np.longdouble(1) / 3,
+        np.zeros(1, [("a", "i1"), ("b", "f8")])[0],
+    ],
+    ids=lambda scalar: type(scalar).__name__,
+)
+def test_a_scalar_loads_as_the_scalar_of_its_type(scalar: Any) -> None:
+    saved = save(scalar)
+    loaded = load(saved)
+
+    assert type(loaded) is type(scalar)
+    assert np.asarray(loaded).tobytes() == np.asarray(scalar).tobytes()
+    assert saved.manifest.serializer == "npy"
+
+
+def test_what_a_load_may_ask_for() -> None:
+    array, number = save(np.arange(3.0)), save(np.float32(1.5))
+
+    assert load(array, list) == [0.0, 1.0, 2.0]
+    assert type(load(array, np.ndarray)) is np.ndarray
+    assert load(number, float) == 1.5
+    assert type(load(number, float)) is float
+    assert type(load(number, np.float32)) is np.float32
+    for saved, kind in ((array, dict), (number, int), (array, float), (number, np.ndarray)):
+        with pytest.raises(SerializerError, match="the stored value is an? "):
+            load(saved, kind)
+
+
+def test_a_memory_mapped_array_loads_as_an_array_in_memory(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "m", "<f4", "w+", shape=(3, 5))
+    mapped[:] = 7
+    saved = save(mapped)
+
+    assert type(load(saved)) is np.ndarray
+    assert same(load(saved), np.full((3, 5), 7, "<f4"))
+
+
+def test_the_manifest_says_what_it_is() -> None:
+    saved = save(np.zeros((2, 3), ">f4"))
+
+    assert saved.manifest.type_name == "numpy.ndarray"
+    assert saved.manifest.detail == {"dtype": ">f4", "shape": [2, 3]}
+    assert saved.manifest.packages == {"numpy": np.__version__}
+
+
+def test_bfloat16_loads_as_bfloat16() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    array = np.arange(6).astype(ml_dtypes.bfloat16).reshape(2, 3)
+    saved = save(array)
+
+    assert same(load(saved), array)
+    assert same(load(save(array.T)), array.T)
+    assert type(load(save(array[1, 2]))) is ml_dtypes.bfloat16
+    assert set(saved.manifest.packages) == {"numpy", "ml_dtypes"}
+
+
+# ---- refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        (np.array([1, "x", None], object), "an array of Python objects", "astype"),
+        (np.array([(1, {})], [("a", "i4"), ("b", "O")]), "an array of Python objects", "astype"),
+        (np.ma.array([1, 2], mask=[True, False]), "a MaskedArray is more than its array", "'mask'"),
+        (lambda: np.asmatrix("1 2"), "a matrix is more than its array", "asarray"),
+        (np.rec.array([(1, 2.0)], names="a,b"), "a recarray is more than its array", "view"),
+        (np.str_("a\0"), "numpy drops the NUL at the end", "str"),
+        (np.zeros(1, [("n" * 70_000, "i1")]), "a dtype with 70,", "one array per field"),
+    ],
+    ids=["objects", "object field", "masked", "matrix", "recarray", "nul", "names"],
+)
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_what_would_not_load_as_it_is_is_refused(value: Any, message: str, hint: str) -> None:
+    made = value() if callable(value) else value
+    with pytest.raises(SerializerError, match=message) as raised:
+        save(made)
+
+    assert hint in raised.value.hint
+
+
+def test_asking_for_npy_does_not_make_an_array_of_a_list() -> None:
+    with pytest.raises(SerializerError, match="serializer 'npy' does not save a list"):
+        save([1, 2], "npy")
+
+
+def header(text: str, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"\x93NUMPX\x01\x00v\x00" + b" " * 118,
+        b"\x93NUMPY\x07\x00v\x00" + b" " * 118,
+        b"\x93NUMPY\x02\x00\xff\xff\xff\x7f",
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': (1000000000000000,), }", b"ab"),
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }", b"abc"),
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }", b"abcde"),
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': (-1, -2), }", b"abcd"),
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': (True, 2), }", b"abcd"),
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': [2], }", b"abcd"),
+        header("{'descr': '<i2', 'fortran_order': 1, 'shape': (2,), }", b"abcd"),
+        header("{'descr': '<i2', 'fortran_order': False, 'shape': " + "(" * 3000 + "), }", b"abcd"),
+        header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"abcdefgh"),
+        header("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,), }", b"abcdefgh"),
+        header("{'descr': 'nonsense', 'fortran_order': False, 'shape': (1,), }", b"abcdefgh"),
+        header("{'descr': [3], 'fortran_order': False, 'shape': (1,), }", b"abcdefgh"),
+        header("__import__('os').abort()"),
+        header("{'shape': (1,)}", b"abcdefgh"),
+    ],
+)
+def test_a_file_that_lies_is_refused(content: bytes) -> None:
+    with pytest.raises(MalformedError):
+        load(save(np.arange(3)).replaced("", content))
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_a_flipped_byte_gives_an_array_or_an_error(data: st.DataObject) -> None:
+    saved = save(np.arange(6, dtype="<i2").reshape(2, 3))
+    content = bytearray(saved.content(""))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        loaded = load(saved.replaced("", bytes(content)))
+    except MalformedError:
+        return
+    assert loaded.nbytes == 12
+
+
+def test_without_numpy_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = save(np.arange(3))
+    monkeypatch.setitem(sys.modules, "numpy", None)
+
+    with pytest.raises(SerializerError, match="arrays and tensors need numpy") as raised:
+        load(saved)
+    assert "pip install numpy" in raised.value.hint
+
+
+# ---- memory, and changes meanwhile ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lay", [as_it_is, np.asfortranarray, every_other, backwards])
+def test_no_array_is_copied_whole(lay: Callable[[Any], Any]) -> None:
+    array = lay(np.ones((2048, 2048), "<f8"))
+    tracemalloc.start()
+    try:
+        sizes = [len(piece) for source in [dumped_source(array)] for piece in source.chunks(1024 * 1024)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert sum(sizes) == array.nbytes + 128
+    assert peak < array.nbytes / 2
+
+
+def dumped_source(array: Any) -> Any:
+    from keepstone.objects.arrays import ArraySerializer
+
+    return ArraySerializer().dump(array).parts[0].source
+
+
+def test_loading_takes_the_array_and_a_piece() -> None:
+    saved = save(np.ones((2048, 1024), "<f8"), size=1024 * 1024)
+    tracemalloc.start()
+    try:
+        loaded = load(saved, piece=1024 * 1024)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1.5 * loaded.nbytes
+
+
+@pytest.mark.parametrize("lay", [as_it_is, np.asfortranarray, every_other])
+def test_an_array_that_changes_while_it_is_read_is_refused(lay: Callable[[Any], Any]) -> None:
+    array = lay(np.zeros((100, 100)))
+    chunks = dumped_source(array).chunks(1000)
+    header, first = next(chunks), next(chunks)
+    assert (len(header), len(first)) == (128, 1000)
+    array[0, 0] = 1
+
+    with pytest.raises(SerializerError, match="it changed while it was being saved"):
+        list(chunks)
+
+
+def test_what_was_read_is_what_one_moment_was_and_can_be_read_again() -> None:
+    array = np.arange(1000)
+    source = dumped_source(array)
+    first = b"".join(source.chunks(300))
+    assert b"".join(source.chunks(7)) == first
+    array[5] = 0
+
+    # A later reading is of a later moment, and right again.
+    assert np.load(io.BytesIO(b"".join(source.chunks(300))))[5] == 0
+
+
+def test_a_part_that_changes_after_it_was_read_is_refused_with_the_last_part() -> None:
+    one, other = np.zeros(10), np.zeros(10)
+    moment = Moment()
+    sources = [moment.source(80, lambda array=array: array_pieces(np, array)) for array in (one, other)]
+    assert len(b"".join(sources[0].chunks(100))) == 80
+    one[3] = 1
+
+    with pytest.raises(SerializerError, match="it changed while it was being saved"):
+        list(sources[1].chunks(100))
+
+
+class Restless:
+    """Changes an array all the time, until the block ends."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            self._array += 1
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_a_store_keeps_whole_moments_of_an_array_that_changes(tmp_path: Path) -> None:
+    array = np.zeros((200, 1000), "<i8")
+    store = keepstone.open(tmp_path / "s")
+    with Restless(array):
+        for _ in range(5):
+            try:
+                store.save("a", array)
+            except SerializerError:
+                continue
+    for version in store.versions("a") if store.exists("a") else ():
+        # Whole rows are written at once; what was saved may be between two of them, never of two moments.
+        assert store.load(version.selector).max() - store.load(version.selector).min() <= 1
+    store.close()
+
+
+# ---- in a store ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[keepstone.Store]:
+    with keepstone.open(tmp_path / "s") as store:
+        yield store
+
+
+def test_arrays_in_a_store_and_in_a_collection(store: keepstone.Store, tmp_path: Path) -> None:
+    large = np.arange(400_000)
+    version = store.save("large", large)
+    items = store.collection("items")
+    items["small"] = np.arange(3)
+    items["large"] = large
+    items.add_many({"plain": 3, "mixed": {"a": np.arange(2)}})
+
+    assert np.array_equal(store.load("large"), large)
+    assert np.array_equal(items["small"], np.arange(3))
+    assert np.array_equal(items["large"], large)
+    assert items["plain"] == 3
+    assert np.array_equal(items["mixed"]["a"], np.arange(2))
+    assert np.array_equal(np.load(Path(version.checkout(tmp_path / "out")) / "value.npy"), large)
+    assert store.save("large", large.copy()).created_new is False
+
+
+def test_numpy_numbers_inside_json_are_refused_with_what_to_do(store: keepstone.Store) -> None:
+    for save in (lambda v: store.save("x", v), lambda v: store.collection("c").update(k=v)):
+        with pytest.raises(SerializerError, match=r"of type float32 at \$\.score") as raised:
+            save({"score": np.float32(0.5)})
+        assert ".item()" in raised.value.hint
