@@ -35,9 +35,9 @@ class Saved(NamedTuple):
 
 
 def save(
-    value: object, id: str | None = None, *, registry: Registry | None = None, size: int = 1000
-) -> Saved:  # noqa: A002
-    serializer, dumped = (registry or standard_registry()).dump(value, id)
+    value: object, serializer_id: str | None = None, *, registry: Registry | None = None, size: int = 1000
+) -> Saved:
+    serializer, dumped = (registry or standard_registry()).dump(value, serializer_id)
     blobs: dict[bytes, bytes] = {}
     parts: list[Part] = []
     for path, source, mode in dumped.parts:

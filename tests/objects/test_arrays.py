@@ -152,7 +152,7 @@ def test_what_a_load_may_ask_for() -> None:
     assert type(load(number, float)) is float
     assert type(load(number, np.float32)) is np.float32
     for saved, kind in ((array, dict), (number, int), (array, float), (number, np.ndarray)):
-        with pytest.raises(SerializerError, match="the stored value is an? "):
+        with pytest.raises(SerializerError, match=r"the stored value is an? "):
             load(saved, kind)
 
 
@@ -400,7 +400,7 @@ def test_arrays_in_a_store_and_in_a_collection(store: keepstone.Store, tmp_path:
 
 
 def test_numpy_numbers_inside_json_are_refused_with_what_to_do(store: keepstone.Store) -> None:
-    for save in (lambda v: store.save("x", v), lambda v: store.collection("c").update(k=v)):
+    for keep in (lambda v: store.save("x", v), lambda v: store.collection("c").update(k=v)):
         with pytest.raises(SerializerError, match=r"of type float32 at \$\.score") as raised:
-            save({"score": np.float32(0.5)})
+            keep({"score": np.float32(0.5)})
         assert ".item()" in raised.value.hint

@@ -51,9 +51,9 @@ def encode_value(value: object) -> tuple[Form, bytes] | None:
         return Form.BYTES, cast(bytes, value)
     if kind is bytearray or kind is memoryview:
         return Form.BYTES, _copy_bytes(cast("bytearray | memoryview", value))
-    if is_json_like(value):
-        return Form.JSON, _encode_carefully(value)
-    return None
+    if not is_json_like(value) or (fields_of(kind) is None and holds_tensors(value)):
+        return None
+    return Form.JSON, _encode_carefully(value)
 
 
 def refuse_tensors(value: object) -> None:
