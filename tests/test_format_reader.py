@@ -336,6 +336,38 @@ def test_a_snapshot_is_read_by_the_page(tmp_path: Path) -> None:
     assert held == wanted
 
 
+def test_arrays_and_tensors_are_read_by_the_page(tmp_path: Path) -> None:
+    import numpy
+
+    base = numpy.arange(6, dtype="<i2")
+    with keepstone.open(tmp_path / "store") as store:
+        store.save("array", numpy.asfortranarray(base.reshape(2, 3)))
+        store.save("tree", {"w": base, (1, "x"): [base[4:0:-2], float("nan")], "a/b": numpy.float32(2)})
+    found = read_store(tmp_path / "store")
+    manifest = unpacked(found.value(found.entries[":versions", "array@v1"][2]))
+    assert (manifest["serializer"], manifest["detail"]) == ("npy", {"dtype": "<i2", "shape": [2, 3]})
+    content = found.value(manifest["parts"][0][1])
+    assert content[:8] == b"\x93NUMPY\1\0"
+    end = 10 + struct.unpack_from("<H", content, 8)[0]
+    assert end == 128
+    assert content[end:] == base.reshape(2, 3).T.tobytes()
+    manifest = unpacked(found.value(found.entries[":versions", "tree@v1"][2]))
+    parts = {path: found.value(digest) for path, digest, _, _ in manifest["parts"]}
+    structure = json.loads(parts["structure.json"])
+    whole, view, scalar = structure["tensors"]
+    w, key, items, name, number = structure["tree"][2], *structure["tree"][3:]
+    assert (w, key, items) == (["tensor", 0], ["tuple", 1, "x"], ["list", ["tensor", 1], ["float", "nan"]])
+    assert (name, number) == ("a/b", ["tensor", 2])
+    assert (whole["part"], whole["offset"], whole["strides"]) == ("tensors/w", 0, [2])
+    assert parts["tensors/w"] == base.tobytes()
+    first = view["offset"]
+    assert [
+        struct.unpack_from("<h", parts[view["part"]], first + n * view["strides"][0])[0] for n in range(2)
+    ] == [4, 2]
+    assert (scalar["part"], scalar["kind"], scalar["shape"]) == ("tensors/a%2Fb", "scalar", [])
+    assert struct.unpack("<f", parts["tensors/a%2Fb"]) == (2,)
+
+
 def test_a_bundle_is_read_by_the_page(tmp_path: Path) -> None:
     content = os.urandom(3 * 1024 * 1024 + 5)
     with keepstone.open(tmp_path / "store") as store:

@@ -1,6 +1,6 @@
 """The containers around tensors as JSON, and the names of the tensors' parts.
 
-Layer: objects. Format: docs/format.md §13. Text, numbers, booleans and None stand for themselves; everything else is
+Layer: objects. Format: docs/format.md §15. Text, numbers, booleans and None stand for themselves; everything else is
 an array that begins with what it is. So keys keep their types, and tuples, nan and bytes load as they were.
 """
 

@@ -1,6 +1,6 @@
 """Dicts, lists and tuples that hold numpy arrays or torch tensors, and single torch tensors: a part for each tensor.
 
-Layer: objects. Format: docs/format.md §13. A tensor's part is its bytes and nothing else, so equal tensors are one
+Layer: objects. Format: docs/format.md §15. A tensor's part is its bytes and nothing else, so equal tensors are one
 blob, whatever they lie in. What loads is what was saved, on the CPU; `type=dict` gives numpy arrays for torch's
 tensors, and needs no torch.
 """
