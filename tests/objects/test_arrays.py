@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tests.objects.in_memory import load, save
@@ -81,7 +81,7 @@ def raw(array: Any) -> bytes:
     return array.view(("V", array.dtype.itemsize)).tobytes()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(laid_out())
 def test_any_array_loads_as_it_was(array: Any) -> None:
     saved = save(array)
@@ -247,7 +247,7 @@ def test_a_file_that_lies_is_refused(content: bytes) -> None:
         load(save(np.arange(3)).replaced("", content))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_flipped_byte_gives_an_array_or_an_error(data: st.DataObject) -> None:
     saved = save(np.arange(6, dtype="<i2").reshape(2, 3))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tests.objects.in_memory import Saved, load, save
@@ -66,7 +66,7 @@ def assert_same(one: Any, other: Any) -> None:
         assert repr(one) == repr(other)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES, ARRAYS)
 def test_any_tree_of_arrays_loads_as_it_was(tree: Any, array: Any) -> None:
     value = {"one": array, "rest": tree}
@@ -175,7 +175,7 @@ def test_thin_views_of_a_large_array_do_not_bring_all_of_it() -> None:
 VIEWS = st.tuples(st.integers(0, 20), st.integers(0, 20), st.sampled_from([1, 2, 3, -1, -2]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(VIEWS, min_size=1, max_size=5))
 def test_views_of_any_kind_load_with_their_content_and_cost_no_more_than_themselves(views: list[Any]) -> None:
     base = np.arange(20, dtype="<i4")
@@ -302,7 +302,7 @@ PATH_KEYS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(PATH_KEYS, PATH_KEYS)
 def test_different_keys_give_different_paths_that_a_folder_can_have(one: list[Any], other: list[Any]) -> None:
     paths = part_path(tuple(one)), part_path(tuple(other))

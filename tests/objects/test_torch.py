@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.objects.in_memory import Saved, load, save
 
@@ -174,7 +174,7 @@ def test_views_of_another_dtype_share_the_bytes() -> None:
 VIEWS = st.tuples(st.integers(0, 20), st.integers(0, 20), st.sampled_from([1, 2, 3]))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(VIEWS, min_size=1, max_size=5))
 def test_views_of_any_kind_load_with_their_content(views: list[Any]) -> None:
     base = torch.arange(20, dtype=torch.int32)

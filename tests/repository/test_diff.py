@@ -111,6 +111,16 @@ def test_folders_differ_by_file(store: Store, tmp_path: Path) -> None:
     assert not any(part.lines for part in store.diff("f@v1", "f").parts)
 
 
+def test_checkpoints_differ_by_tensor(store: Store) -> None:
+    import numpy
+
+    weights = {"same": numpy.ones(2), "changed": numpy.zeros(2)}
+    store.save("a", {"layers": weights})
+    store.save("a", {"layers": weights | {"changed": numpy.full(2, 3.0)}})
+
+    assert [part.path for part in store.diff("a@v1", "a@v2").parts] == ["tensors/layers/changed"]
+
+
 def test_snapshots_differ_by_key(store: Store) -> None:
     items = store.collection("c")
     items.add_many({"a": 1, "b": 2, "c": 3})

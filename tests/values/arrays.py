@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tests.objects import in_memory
 from tests.values.trying import Trial
 
-few = settings(max_examples=5, database=None, derandomize=True)
+few = settings(max_examples=5, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 ARRAYS: Final = npst.arrays(
     npst.scalar_dtypes(), npst.array_shapes(max_dims=3, max_side=5), fill=st.nothing()
 )

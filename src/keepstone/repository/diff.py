@@ -89,7 +89,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[ValueChange, ...] = ()
     """Of JSON-like values: the places that differ, at most 10,000."""
     parts: tuple[PartChange, ...] = ()
-    """Of folders: the files that differ; of snapshots of collections: the items. At most 10,000."""
+    """Of folders: the files that differ; of tensors: theirs; of snapshots of collections: the items. At most 10,000."""
     more: bool = False
     """Whether more changes were found than are listed."""
     metadata: tuple[ValueChange, ...] = ()
@@ -156,7 +156,7 @@ def _contents(repository: Repository, old: Version, new: Version, texts: bool) -
     if old.serializer == SNAPSHOT_SERIALIZER:
         found = list(islice(_item_changes(repository, old, new), CHANGES_MAX + 1))
         return {"kind": "items", "parts": tuple(found[:CHANGES_MAX]), "more": len(found) > CHANGES_MAX}
-    if old.serializer == "folder":
+    if old.serializer in ("folder", "tensors"):
         found = list(islice(_part_changes(old, new, texts), CHANGES_MAX + 1))
         return {"kind": "files", "parts": tuple(found[:CHANGES_MAX]), "more": len(found) > CHANGES_MAX}
     if old.serializer == "json" and max(old.size_bytes, new.size_bytes) <= JSON_BYTES_MAX:
