@@ -338,6 +338,20 @@ def test_a_part_that_changes_after_it_was_read_is_refused_with_the_last_part() -
         list(sources[1].chunks(100))
 
 
+def test_a_second_reading_that_ends_before_the_first_does_not_spare_the_first() -> None:
+    one, other = np.zeros(10), np.zeros(10)
+    moment = Moment()
+    sources = [moment.source(80, lambda array=array: array_pieces(np, array)) for array in (one, other)]
+    list(sources[0].chunks(100))
+    begun = sources[1].chunks(8)
+    next(begun)
+    list(sources[1].chunks(100))
+    other[0] = 1
+
+    with pytest.raises(SerializerError, match="it changed while it was being saved"):
+        list(begun)
+
+
 class Restless:
     """Changes an array all the time, until the block ends."""
 

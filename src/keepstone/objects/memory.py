@@ -32,7 +32,7 @@ class Moment:
         return MemorySource(size, make, self, self._sources)
 
     def note(self, number: int, make: Make, digest: bytes) -> None:
-        """Keep what a part was; when all have been read, compare them with what they are now.
+        """Keep what a part was; when all have been read, or one of them once more, compare them with what they are now.
 
         Raises:
             SerializerError: one has changed.
@@ -40,8 +40,7 @@ class Moment:
         self._read[number] = make, digest
         if len(self._read) < self._sources:
             return
-        read, self._read = self._read, {}
-        for again, was in read.values():
+        for again, was in self._read.values():
             hasher = blake3()
             for piece in again():
                 hasher.update(piece)
