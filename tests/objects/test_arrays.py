@@ -346,8 +346,9 @@ def test_a_second_reading_that_ends_before_the_first_does_not_spare_the_first() 
     begun = sources[1].chunks(8)
     next(begun)
     list(sources[1].chunks(100))
-    other[0] = 1
+    other[0] = other[5] = 1
 
+    # It has the first number of before and the others of now.
     with pytest.raises(SerializerError, match="it changed while it was being saved"):
         list(begun)
 

@@ -25,6 +25,8 @@ class Moment:
     def __init__(self) -> None:
         self._sources = 0
         self._read: dict[int, tuple[Make, bytes]] = {}
+        self._compared = False
+        """Whether what was read is known to be of one moment."""
 
     def source(self, size: int, make: Make) -> Source:
         """Return the source of one more part."""
@@ -32,14 +34,16 @@ class Moment:
         return MemorySource(size, make, self, self._sources)
 
     def note(self, number: int, make: Make, digest: bytes) -> None:
-        """Keep what a part was; when all have been read, or one of them once more, compare them with what they are now.
+        """Keep what a part was; compare all with what they are now, when all have been read or one was read anew.
 
         Raises:
             SerializerError: one has changed.
         """
+        before = self._read.get(number)
         self._read[number] = make, digest
-        if len(self._read) < self._sources:
+        if len(self._read) < self._sources or (self._compared and before is not None and before[1] == digest):
             return
+        self._compared = False
         for again, was in self._read.values():
             hasher = blake3()
             for piece in again():
@@ -49,6 +53,7 @@ class Moment:
                     "cannot save value: it changed while it was being saved",
                     hint="save it when nothing writes to it any more, or save a copy of it",
                 )
+        self._compared = True
 
 
 class MemorySource(Source):
