@@ -156,6 +156,14 @@ def test_what_shares_memory_is_stored_once_and_shares_it_again() -> None:
     assert base[3] == 3
 
 
+def test_an_empty_view_does_not_come_between_those_that_share() -> None:
+    base = np.arange(10.0)
+    loaded = load(save({"all": base, "none": base[:0], "head": base[:3]}))
+
+    assert np.shares_memory(loaded["all"], loaded["head"])
+    assert loaded["none"].shape == (0,)
+
+
 def test_parts_of_one_array_that_do_not_overlap_share_nothing() -> None:
     base = np.arange(100.0)
     saved = save({"train": base[:80], "test": base[80:]})

@@ -167,23 +167,22 @@ def blocks_of(tensors: list[Held]) -> list[Block]:
 
     Those whose memory overlaps share a part, unless that would be larger than all of them by themselves.
     """
-    order = sorted(range(len(tensors)), key=lambda number: (tensors[number].place, tensors[number].low))
+    filled = [number for number, held in enumerate(tensors) if held.size]
+    blocks = [_own_block(tensors, number) for number, held in enumerate(tensors) if not held.size]
     groups: list[list[int]] = []
     place, end = "", 0
-    for number in order:
+    for number in sorted(filled, key=lambda number: (tensors[number].place, tensors[number].low)):
         held = tensors[number]
-        if groups and held.size and held.place == place and held.low < end:
+        if groups and held.place == place and held.low < end:
             groups[-1].append(number)
             end = max(end, held.high)
         else:
             groups.append([number])
-            if held.size:
-                place, end = held.place, held.high
-    blocks: list[Block] = []
+            place, end = held.place, held.high
     for group in groups:
         shared = _shared_block(tensors, group) if len(group) > 1 else None
         blocks.extend([shared] if shared else (_own_block(tensors, number) for number in group))
-    return blocks
+    return sorted(blocks, key=lambda block: block.members[0])
 
 
 def _own_block(tensors: list[Held], number: int) -> Block:
