@@ -119,6 +119,19 @@ def test_a_range_that_is_needed_twice_is_fetched_once() -> None:
     assert len(storage.ranges) == 2
 
 
+@pytest.mark.parametrize("apart", [3, 30])
+def test_a_range_that_comes_back_is_fetched_once_in_a_while(apart: int) -> None:
+    storage = stored(again=200 * KIB)
+    storage.inner.write_new("once", bytes(100 * MIB))
+    again = Span("again", 0, 200 * KIB)
+    spans = [Span("once", at, at + MIB) for at in range(0, 100 * MIB, MIB)]
+    items = [item for number, span in enumerate(spans) for item in ([again] * (not number % apart) + [span])]
+
+    assert read_all(storage, ahead_of(storage, items)) == len(items)
+    # Once in a window of 40 MiB at most; the first ones are smaller.
+    assert len([key for key, _, _ in storage.ranges if key == "again"]) <= 5
+
+
 def test_items_that_nobody_reads_hold_nothing_up() -> None:
     storage = stored(a=64 * MIB)
     spans = [Span("a", n * 100 * KIB, (n + 1) * 100 * KIB) for n in range(640)]

@@ -142,8 +142,9 @@ class ReadAhead(Generic[T]):
         self._window_bytes = min(_WINDOW_BYTES_FIRST, self._window_bytes_max)
         self._window = 0
         self._pending: deque[Run] = deque()
-        self._runs: dict[Span, Run] = {}
-        self._uses: dict[Span, int] = {}
+        self._runs: dict[Span, list[Run]] = {}
+        """Mostly one. What is needed again much later is read again then."""
+        self._uses: dict[tuple[Run, Span], int] = {}
         self._windows: deque[list[Run]] = deque()
 
     def _planned(self) -> Iterator[Span | None]:
@@ -207,7 +208,8 @@ class ReadAhead(Generic[T]):
         if self._closed or not self._is_own_thread():
             return None
         with self._lock:
-            run = self._runs.get(span)
+            runs = self._runs.get(span)
+            run = runs[0] if runs else None
         if run is None:
             return None
         self._taken += 1
@@ -223,13 +225,22 @@ class ReadAhead(Generic[T]):
         return data
 
     def _note_taken(self, run: Run, span: Span) -> None:
-        uses = self._uses.get(span, 0) - 1
+        uses = self._uses.get((run, span), 0) - 1
         if uses > 0 and run.is_here:
-            self._uses[span] = uses
-            return
-        self._uses.pop(span, None)
-        if self._runs.pop(span, None) is run:
+            self._uses[run, span] = uses
+        elif self._unplan(run, span):
             self._held -= run.let_go(span)
+
+    def _unplan(self, run: Run, span: Span) -> bool:
+        """Plan no longer to read a range by that run; False: nobody did."""
+        self._uses.pop((run, span), None)
+        runs = self._runs.get(span)
+        if not runs or run not in runs:
+            return False
+        runs.remove(run)
+        if not runs:
+            del self._runs[span]
+        return True
 
     def _forget_before(self, window: int) -> None:
         with self._lock:
@@ -246,9 +257,7 @@ class ReadAhead(Generic[T]):
 
     def _forget(self, run: Run) -> None:
         for span in run.spans:
-            if self._runs.get(span) is run:
-                del self._runs[span]
-                self._uses.pop(span, None)
+            self._unplan(run, span)
         if run.done.is_set():
             self._held -= run.held
             run.held = 0
@@ -291,12 +300,19 @@ class ReadAhead(Generic[T]):
         with self._lock:
             fresh: list[Span] = []
             for span in spans:
-                self._uses[span] = self._uses.get(span, 0) + 1
-                if span not in self._runs:
+                known = self._runs.get(span)
+                # What was planned two windows ago is let go before the turn of this one comes.
+                if known and known[-1].window >= self._window - 1:
+                    self._uses[known[-1], span] += 1
+                else:
                     fresh.append(span)
             runs = plan_runs(fresh, self._window)
             for run in runs:
-                self._runs.update(dict.fromkeys(run.spans, run))
+                for span in run.spans:
+                    self._runs.setdefault(span, []).append(run)
+                    self._uses[run, span] = 0
+            for span in fresh:
+                self._uses[self._runs[span][-1], span] += 1
             if runs:
                 self._windows.append(runs)
                 self._pending.extend(runs)

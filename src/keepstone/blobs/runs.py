@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 GAP_BYTES_MAX: Final = 64 * 1024
 """A smaller gap is read through."""
-RUN_BYTES_MAX: Final = 8 * 1024 * 1024 + GAP_BYTES_MAX
-"""8 MiB of content, and room for the headers between. A single longer range is one request, too."""
+RUN_BYTES_MAX: Final = 8 * 1024 * 1024 + 512 * 1024
+"""8 MiB of content, headers, and a piece of any size at the end, so that a window leaves no small rest. A single longer
+range is one request, too."""
 _DENSE_FRACTION: Final = 0.75
 """Of what was read: where that much is wanted, it is kept as it came, until the last range of it is taken."""
 
