@@ -154,4 +154,11 @@ BLOBS_DEFECTS: Final = (
         ),
         "tests/blobs/test_spool.py::test_a_journal_that_is_gone_answers_until_it_is_forgotten",
     ),
+    Defect(
+        "read by itself when it comes back",
+        "A range that comes back much later counts as planned with what is let go before.",
+        "keepstone.blobs.read_ahead",
+        (("if known and known[-1].window >= self._window - 1:", "if known:"),),
+        "tests/blobs/test_read_ahead.py::test_a_range_that_comes_back_is_fetched_once_in_a_while",
+    ),
 )

@@ -156,11 +156,18 @@ REPOSITORY_DEFECTS: Final = (
         "keepstone.repository.staging",
         (
             (
-                "self._needs.add(name)\n            self._relied[digest] = place\n",
+                "self._needs.add(name)\n        self._relied[digest] = place\n",
                 "self._relied[digest] = place\n",
             ),
         ),
         "tests/repository/test_statements.py::test_a_save_states_the_packs_in_which_it_found_its_content",
+    ),
+    Defect(
+        "pieces not stated",
+        "A commit states the pack of a recipe that it found, and not those of the pieces.",
+        "keepstone.repository.staging",
+        (("                places[piece.digest] = found\n", "                pass\n"),),
+        "tests/repository/test_large_content.py::test_content_that_was_cut_in_another_way_is_not_stored_again",
     ),
     Defect(
         "alias states nothing",

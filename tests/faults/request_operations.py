@@ -18,7 +18,7 @@ import keepstone
 from keepstone.api import Store
 from keepstone.blobs.pack import PackBuilder
 from keepstone.foundation.format import Origin
-from keepstone.repository.staging import write_pack
+from keepstone.repository.pack_writing import write_pack
 
 MEDIUM: Final = random.Random(1).randbytes(400_000)
 """More than rides inside of a commit."""

@@ -72,7 +72,8 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _lower_limits(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("keepstone.repository.staging._INLINE_BLOBS_MAX", 1_500)
     patch.setattr("keepstone.repository.staging.CHUNK_BYTES", 2_048)
-    patch.setattr("keepstone.blobs.recipe.CHUNK_BYTES", 2_048)
+    patch.setattr("keepstone.blobs.fastcdc.CHUNK_BYTES", 2_048)
+    patch.setattr("keepstone.blobs.fastcdc.FINE_BYTES", (256, 1_024, 2_048))
     patch.setattr("keepstone.repository.collection.JOURNAL_VALUE_BYTES_MAX", 3_000)
     patch.setattr("keepstone.blobs.compression.DICTIONARY_RAW_BYTES_MIN", 2_000)
     patch.setattr("keepstone.repository.entries.CATALOG_ENTRIES_MIN", 10)

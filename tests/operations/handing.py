@@ -11,6 +11,7 @@ import keepstone
 from keepstone.foundation.digest import Digest
 
 LARGE = random.Random(7).randbytes(3 * 1024 * 1024 + 17)
+LARGER = random.Random(8).randbytes(9 * 1024 * 1024)
 SELECTORS = ("text", "json", "large", "folder", "turns@old", "turns@new", "copies/of large", "answers")
 ANSWERS = {f"q{i}": {"answer": i, "why": f"because of {i}" * 5} for i in range(2_000)}
 
@@ -35,7 +36,7 @@ def fill(root: Path, scratch: Path) -> None:
         answers.update(ANSWERS)
         # In a pack of journals, in a commit of its own, made of parts, still in a journal, replaced since.
         answers.flush()
-        answers["large"] = LARGE * 3
+        answers["large"] = LARGER
         answers["file"] = folder / "plain.txt"
         answers["late"] = b"late"
         answers["q7"] = "another answer"

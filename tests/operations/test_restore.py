@@ -130,7 +130,8 @@ def test_what_is_here_already_is_not_read_from_the_source(made: Path, tmp_path: 
         new.restore(made / "x.lock", source=made / "store")
         other.restore(made / "x.lock", source=made / "store")
 
-        assert new.stats().pack_bytes - other.stats().pack_bytes < 10_000
+        # Small pieces of it count when it is asked whether a dictionary pays, so the two are not packed alike.
+        assert new.stats().pack_bytes - other.stats().pack_bytes < len(LARGE) // 20
         assert new.load("large") == LARGE
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.blobs.cut_inputs import npy
 from tests.operations.bucket import Requests, bucket
 from tests.operations.conftest import flip
 from tests.operations.handing import ANSWERS, LARGE, seen
@@ -413,7 +414,8 @@ def test_a_collection_that_was_removed_there_is_listed_again_with_a_new_item(
 def test_a_recipe_in_another_s_place_is_noticed(tmp_path: Path, there: Store) -> None:
     with keepstone.open(tmp_path / "s") as store, store.transaction() as change:
         for name in ("x", "y"):
-            change.save(name, random.Random(name).randbytes(2 * 1024 * 1024))
+            # Recipes of the same size.
+            change.save(name, npy(random.Random(name).randbytes(2 * 1024 * 1024)))
     with keepstone.open(tmp_path / "s", mode="r") as store:
         session = store.repository.session
         (pack,) = [pack for pack in session.log.state.packs.values() if pack.slot < 0]

@@ -18,7 +18,7 @@ from keepstone.foundation.errors import BlobNotFoundError, KeyNotFoundError, Sto
 from keepstone.foundation.format import Form, Origin
 from keepstone.history.commit import Draft
 from keepstone.repository.merging import merge
-from keepstone.repository.staging import write_pack
+from keepstone.repository.pack_writing import write_pack
 
 MIB = 1024 * 1024
 

@@ -9,7 +9,7 @@ from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ObjectExistsError, StorageBusyError, StorageError
 from keepstone.foundation.format import Origin
 from keepstone.repository.identity import create_identity, read_identity
-from keepstone.repository.staging import put_pack, record_of
+from keepstone.repository.pack_writing import put_pack, record_of
 from keepstone.storage.memory import MemoryStorage
 
 

@@ -6,6 +6,7 @@ a random read then costs one small decompression, where a group of texts would c
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,15 +22,20 @@ SEAL_LEVEL: Final = 3
 """Source: benchmarks/bench_size.py; 11 µs a record of 1.9 KB."""
 MERGE_LEVEL: Final = 12
 """A tenth smaller than level 3 for seven times the work, paid once in the background."""
+TRIAL_LEVEL: Final = 1
 DICTIONARY_RAW_BYTES_MIN: Final = 512 * 1024
 """Below it a dictionary costs more than it brings (docs/decisions/0004)."""
 DICTIONARY_BYTES_MAX: Final = 64 * 1024
 DICTIONARY_BLOB_BYTES_MAX: Final = 64 * 1024
 """Larger blobs carry enough of their own patterns."""
-_TRIAL_BYTES: Final = 32 * 1024
+_TRIAL_BYTES: Final = 16 * 1024
+_TRIAL_BLOB_BYTES_MIN: Final = 64 * 1024
+"""Smaller blobs are compressed at once: that is hardly more work than a trial."""
 _SAMPLE_BYTES_MAX: Final = 4 * 1024 * 1024
 _SAMPLES_MIN: Final = 16
 _DIGESTED_MAX: Final = 64
+_THREADS_MAX: Final = 8
+"""Each has a context of some MiB."""
 _BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
@@ -59,13 +65,16 @@ def train(blobs: Sequence[bytes], raw_bytes: int) -> Dictionary | None:
     return Dictionary(trained.as_bytes())
 
 
-def is_compressible(raw: bytes) -> bool:
-    """Whether compressing `raw` is worth trying: small, or a sample of its middle shrinks by 3 % at least."""
-    if len(raw) <= 4 * _TRIAL_BYTES:
+def is_compressible(raw: bytes, trial: zstandard.ZstdCompressor | None = None) -> bool:
+    """Whether compressing `raw` is worth trying: small, or a sample of its middle shrinks by 3 % at least.
+
+    `trial` is a compressor for many trials, by one thread at a time.
+    """
+    if len(raw) < _TRIAL_BLOB_BYTES_MIN:
         return True
     middle = len(raw) // 2
     sample = raw[middle : middle + _TRIAL_BYTES]
-    return len(zstandard.ZstdCompressor(level=1).compress(sample)) < 0.97 * len(sample)
+    return len((trial or new_compressor(TRIAL_LEVEL)).compress(sample)) < 0.97 * len(sample)
 
 
 def new_compressor(level: int) -> zstandard.ZstdCompressor:
@@ -73,35 +82,41 @@ def new_compressor(level: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(level=level, write_content_size=False)
 
 
-def compress_many(blobs: Sequence[bytes], level: int, dictionary: Dictionary | None) -> list[bytes]:
-    """Return each of `blobs` as one zstd frame, compressed in batches without holding the interpreter lock."""
+def compress_many(
+    blobs: Sequence[bytes], level: int, dictionary: Dictionary | None, *, in_parallel: bool = False
+) -> list[bytes]:
+    """Return each of `blobs` as one zstd frame, compressed in batches without holding the interpreter lock.
+
+    By several threads where `in_parallel` says that nothing else goes on meanwhile.
+    """
     data = zstandard.ZstdCompressionDict(dictionary.content) if dictionary else None
     compressor = zstandard.ZstdCompressor(level=level, dict_data=data, write_content_size=False)
     if not hasattr(compressor, "multi_compress_to_buffer"):
         return [compressor.compress(raw) for raw in blobs]
+    threads = min(os.cpu_count() or 1, _THREADS_MAX) if in_parallel else 0
     stored: list[bytes] = []
     batch: list[bytes] = []
     size = 0
     for raw in blobs:
         # zstandard's batch call does not take empty inputs.
         if not raw:
-            stored.extend(_compress_batch(compressor, batch))
+            stored.extend(_compress_batch(compressor, batch, threads))
             stored.append(compressor.compress(raw))
             batch, size = [], 0
             continue
         batch.append(raw)
         size += len(raw)
         if size >= _BATCH_BYTES_MAX:
-            stored.extend(_compress_batch(compressor, batch))
+            stored.extend(_compress_batch(compressor, batch, threads))
             batch, size = [], 0
-    stored.extend(_compress_batch(compressor, batch))
+    stored.extend(_compress_batch(compressor, batch, threads))
     return stored
 
 
-def _compress_batch(compressor: zstandard.ZstdCompressor, batch: list[bytes]) -> list[bytes]:
+def _compress_batch(compressor: zstandard.ZstdCompressor, batch: list[bytes], threads: int) -> list[bytes]:
     if not batch:
         return []
-    result = compressor.multi_compress_to_buffer(cast(Any, batch), threads=0)
+    result = compressor.multi_compress_to_buffer(cast(Any, batch), threads=threads)
     return [result[i].tobytes() for i in range(len(result))]
 
 

@@ -20,6 +20,7 @@ from blake3 import blake3
 from keepstone.blobs.compression import (
     DICTIONARY_BLOB_BYTES_MAX,
     SEAL_LEVEL,
+    TRIAL_LEVEL,
     Decompressor,
     Dictionary,
     compress_many,
@@ -83,6 +84,7 @@ class PackBuilder:
         self.level = level
         self.size = 0
         self._compressor = new_compressor(level)
+        self._trial = new_compressor(TRIAL_LEVEL)
         self._parts: list[bytes] = []
         self._positions: dict[bytes, int] = {}
         self._digests: list[bytes] = []
@@ -115,7 +117,24 @@ class PackBuilder:
         """Add one blob; a recipe or dictionary where `kind` says so. Compressed only where that is shorter."""
         if digest in self._positions:
             return
-        stored = self._compressor.compress(raw) if is_compressible(raw) else raw
+        self._add_shorter(
+            digest, raw, self._compressor.compress(raw) if is_compressible(raw, self._trial) else raw, kind
+        )
+
+    def shrink(self, raws: Sequence[bytes]) -> list[bytes]:
+        """Return how each of many large blobs would be stored: compressed, or as it is; by several threads."""
+        tried = [raw for raw in raws if is_compressible(raw, self._trial)]
+        shrunk = dict(
+            zip(map(id, tried), compress_many(tried, self.level, None, in_parallel=True), strict=True)
+        )
+        return [shrunk.get(id(raw), raw) for raw in raws]
+
+    def add_shrunk(self, digest: Digest, raw: bytes, stored: bytes) -> None:
+        """Add a blob that `shrink` was asked about."""
+        if digest not in self._positions:
+            self._add_shorter(digest, raw, stored, Kind.BLOB)
+
+    def _add_shorter(self, digest: Digest, raw: bytes, stored: bytes, kind: Kind) -> None:
         if len(stored) < len(raw):
             self.add_stored(digest, kind, Codec.ZSTD, stored, len(raw))
         else:

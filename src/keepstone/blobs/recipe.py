@@ -7,12 +7,11 @@ the recipe is found under that digest and names the pieces.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from keepstone.foundation.digest import DIGEST_BYTES, Digest
 from keepstone.foundation.errors import MalformedError
-from keepstone.foundation.format import CHUNK_BYTES
 
 _HEAD: Final = struct.Struct("<Q")
 _PIECE: Final = struct.Struct(f"<{DIGEST_BYTES}sI")
@@ -24,19 +23,6 @@ class Piece(NamedTuple):
     digest: Digest
     size: int
     """Bytes."""
-
-
-def cut(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the content of `chunks` in pieces of 1 MiB, the last one shorter."""
-    rest = b""
-    for chunk in chunks:
-        content = rest + chunk if rest else chunk
-        end = len(content) - len(content) % CHUNK_BYTES
-        for start in range(0, end, CHUNK_BYTES):
-            yield content[start : start + CHUNK_BYTES]
-        rest = content[end:]
-    if rest:
-        yield rest
 
 
 def encode_recipe(pieces: Iterable[Piece]) -> bytes:

@@ -115,7 +115,7 @@ def pin(
         session.refresh()
         lock = _resolved(repository, session.log.state, wanted, target, kept)
         locks[:] = [lock]
-        return lock, staging.add_content([_blob(session, target, format_lock(lock).encode())])[0]
+        return lock, staging.add_bytes(_blob(session, target, format_lock(lock).encode()))
 
     def build(staging: Staging, state: State, staged: tuple[Lock, Digest]) -> Draft | None:
         return _draft(session, staging, state, *staged)

@@ -29,10 +29,11 @@ from keepstone.operations.lock import Lock, LockedName, how_many, read_lock
 from keepstone.operations.progress import Progress, ProgressCallback, progress_of
 from keepstone.repository.leaves import LeafRow
 from keepstone.repository.opening import close_repository, open_repository
+from keepstone.repository.pack_writing import write_pack
 from keepstone.repository.refs import VERSIONS, NameRef, check_kind, read_name_ref, version_key
 from keepstone.repository.repository import Repository
 from keepstone.repository.session import Session
-from keepstone.repository.staging import Restage, Staging, write_pack
+from keepstone.repository.staging import Restage, Staging
 from keepstone.storage.calls import Calls
 from keepstone.storage.files import path_text
 from keepstone.storage.locate import is_url, locate

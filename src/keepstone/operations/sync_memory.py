@@ -107,7 +107,7 @@ def read_memory(session: Session, location: str) -> SyncMemory | None:
 
 def stage_memory(staging: Staging, memory: SyncMemory) -> Digest:
     """Stage the blob of `memory`; return its digest."""
-    return staging.add_content([encode(memory)])[0]
+    return staging.add_bytes(encode(memory))
 
 
 def memory_change(state: State, memory: SyncMemory, digest: Digest) -> RefChange:

@@ -38,8 +38,9 @@ from keepstone.operations.sync_reading import Frame, FrameReader
 from keepstone.operations.sync_rows import PackRows
 from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
+from keepstone.repository.pack_writing import put_pack, record_of
 from keepstone.repository.session import Session
-from keepstone.repository.staging import Staging, put_pack, record_of
+from keepstone.repository.staging import Staging
 from keepstone.storage.base import Parts
 
 NEW_PACK_BYTES: Final = 32 * 1024 * 1024

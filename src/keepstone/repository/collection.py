@@ -200,7 +200,7 @@ class Collection(MutableMapping[str, T], Generic[T]):
         def stage(staging: Staging) -> tuple[Digest, int]:
             encoded = encode_value(value)
             if encoded is not None:
-                return staging.add_content([encoded[1]])[0], encoded[0]
+                return staging.add_bytes(encoded[1]), encoded[0]
             return self._repository.stage_artifact(staging, value), Form.MANIFEST
 
         def build(staging: Staging, state: State, staged: tuple[Digest, int]) -> Draft:

@@ -7,6 +7,7 @@ crash leaves garbage, never a broken artifact. Numbers are given by the commit t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from keepstone.foundation.digest import Digest
@@ -206,7 +207,7 @@ class Repository:
         watch.look_before(dumped, metadata)
         parts: list[Part] = []
         for source in dumped.parts:
-            digest, size = staging.add_content(watch.passing(source))
+            digest, size = staging.add_content(partial(watch.passing, source))
             parts.append(Part(source.path, digest, size, source.mode))
         watch.warn()
         manifest = Manifest(
@@ -219,7 +220,7 @@ class Repository:
             packages=dumped.packages,
             detail=dumped.detail,
         )
-        return staging.add_content([encode_manifest(manifest)])[0]
+        return staging.add_bytes(encode_manifest(manifest))
 
     def commit_staged(
         self,

@@ -137,7 +137,7 @@ class _Content:
             detail=msgspec.structs.asdict(Root(self._count, tuple(firsts))),
         )
         self._staging.rely_on(self._packs)
-        return self._staging.add_content([encode_manifest(manifest)])[0]
+        return self._staging.add_bytes(encode_manifest(manifest))
 
     def _open(self) -> _Source:
         session = self._session
@@ -171,7 +171,7 @@ class _Content:
             self._packs.add(found.pack)
         elif row is not None and row.offset >= 0:
             # The bytes, verified; what is above a chunk becomes a recipe.
-            self._staging.add_content([row.journal.read_value(row)])
+            self._staging.add_bytes(row.journal.read_value(row))
         else:
             self._rely_on(found.digest, found.form)
         return LeafRow(found.key, found.digest, found.form)

@@ -6,42 +6,39 @@ Memory stays within one pack whatever the content's size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
 from blake3 import blake3
 
 from keepstone.blobs.blobstore import PackPlace, Place, is_recipe
+from keepstone.blobs.cutting import cut
 from keepstone.blobs.footer import Entry
-from keepstone.blobs.pack import Pack, PackBuilder
+from keepstone.blobs.incoming import Incoming
+from keepstone.blobs.pack import PackBuilder
 from keepstone.blobs.ranges import RangeReader
-from keepstone.blobs.recipe import Piece, cut, decode_recipe, encode_recipe
+from keepstone.blobs.recipe import Piece, decode_recipe, encode_recipe
 from keepstone.blobs.streaming import stream_pieces
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     BlobNotFoundError,
     CorruptionError,
     DigestMismatchError,
-    ObjectExistsError,
     ObjectNotFoundError,
-    StorageError,
     UnsupportedFormatError,
 )
 from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTES_TARGET, Kind, Origin
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
+from keepstone.repository.pack_writing import put_pack, record_of, write_pack
 from keepstone.repository.session import Session
-from keepstone.storage.base import Parts, Storage
 
-_PUTS_MAX: Final = 3
-"""How often a pack is put that is said to exist and is not there."""
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Pieces that are looked for and compressed together."""
 _INLINE_BLOBS_MAX: Final = INLINE_BYTES_MAX - 64 * 1024
 """Leaves room for the footer and the entries of a commit's own pack [bytes]."""
-
-SINGLE_BYTES_MAX: Final = 16 * 1024 * 1024
-"""A larger pack is written in parts, and never whole in memory a second time."""
 
 
 class Restage(Exception):
@@ -61,23 +58,40 @@ class Staging:
         self._relied: dict[Digest, Place] = {}
         """What the store had already, and where."""
         self._needs: set[PackName] = set()
+        self._pack_names: dict[tuple[str, int], PackName | None] = {}
 
     def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
         """Keep one blob of at most a chunk's size; return its digest."""
         digest = digest or Digest.of(raw)
+        if not self._is_at_hand(digest, kind):
+            self._builder.add(digest, raw, kind)
+            self._added(digest)
+        return digest
+
+    def _is_at_hand(self, digest: Digest, kind: Kind = Kind.BLOB) -> bool:
+        """Whether this was written, or is published in the same way; then the commit relies on it."""
         if digest in self._builder or digest in self._written_digests:
-            return digest
+            return True
         place = self._session.entries.find_blob(digest)
-        name = self._session.entries.pack_name(place) if place else None
-        if name is not None and place is not None and place.kind == kind:
-            self._needs.add(name)
-            self._relied[digest] = place
-            return digest
-        self._builder.add(digest, raw, kind)
+        return place is not None and place.kind == kind and self._rely(digest, place)
+
+    def _rely(self, digest: Digest, place: Place) -> bool:
+        """State that this commit needs what lies there; False where no live pack does."""
+        key = place.pack.key, place.pack.offset
+        if key not in self._pack_names:
+            # What is not live any more when the commit is made is noticed then.
+            self._pack_names[key] = self._session.entries.pack_name(place)
+        name = self._pack_names[key]
+        if name is None:
+            return False
+        self._needs.add(name)
+        self._relied[digest] = place
+        return True
+
+    def _added(self, digest: Digest) -> None:
         self._written_digests.add(bytes(digest))
         if self._builder.size >= PACK_BYTES_TARGET:
             self._write()
-        return digest
 
     def rely_on(self, packs: Iterable[PackName]) -> None:
         """Rest on live packs that hold what this commit's content names."""
@@ -143,22 +157,76 @@ class Staging:
         assert self._builder.empty
         self._builder = builder
 
-    def add_content(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
-        """Keep content of any size; return its digest and size in bytes."""
+    def add_bytes(self, content: bytes) -> Digest:
+        """Keep content of any size that is in memory; return its digest."""
+        return self.add_content(lambda: (content,))[0]
+
+    def add_content(self, chunks: Callable[[], Iterable[bytes]]) -> tuple[Digest, int]:
+        """Keep content of any size; return its digest and size in bytes. `chunks` may be asked for it twice."""
         hasher = blake3()
+        incoming = Incoming(_hashed(chunks(), hasher))
+        if incoming.fill(CHUNK_BYTES + 1) <= CHUNK_BYTES:
+            raw = incoming.take(CHUNK_BYTES)
+            return self.add(raw), len(raw)
+        if self.holds(Digest.of(incoming.peek(CHUNK_BYTES))):
+            # Fixed pieces begin like that: perhaps all of it is here, cut in another way.
+            digest = Digest.of_chunks(chunks())
+            size = self._rely_on_whole(digest)
+            if size is not None:
+                return digest, size
         pieces: list[Piece] = []
-        for raw in cut(chunks):
-            if not pieces and len(raw) < CHUNK_BYTES:
-                return self.add(raw), len(raw)
-            hasher.update(raw)
-            pieces.append(Piece(self.add(raw), len(raw)))
-        if not pieces:
-            return self.add(b""), 0
-        if len(pieces) == 1:
-            return pieces[0]
+        batch: list[bytes] = []
+        size = 0
+        for raw in cut(incoming):
+            batch.append(raw)
+            size += len(raw)
+            if size >= _BATCH_BYTES:
+                pieces += self._add_pieces(batch)
+                batch, size = [], 0
+        pieces += self._add_pieces(batch)
         digest = Digest(hasher.digest())
-        self.add(encode_recipe(pieces), digest, Kind.RECIPE)
+        if self._rely_on_whole(digest) is None and digest not in self._written_digests:
+            self._builder.add(digest, encode_recipe(pieces), Kind.RECIPE)
+            self._added(digest)
         return digest, sum(piece.size for piece in pieces)
+
+    def _add_pieces(self, raws: list[bytes]) -> list[Piece]:
+        """Keep consecutive pieces, in their order."""
+        pieces: list[Piece] = []
+        fresh: dict[Digest, bytes] = {}
+        last: tuple[bytes, Digest] = b"", Digest.of(b"")
+        for raw in raws:
+            # To compare takes a fraction of hashing; long stretches of zeros are one piece many times.
+            digest = last[1] if raw == last[0] else Digest.of(raw)
+            last = raw, digest
+            pieces.append(Piece(digest, len(raw)))
+            if digest not in fresh and not self._is_at_hand(digest):
+                fresh[digest] = raw
+        stored = self._builder.shrink(list(fresh.values()))
+        for (digest, raw), shorter in zip(fresh.items(), stored, strict=True):
+            self._builder.add_shrunk(digest, raw, shorter)
+            self._added(digest)
+        return pieces
+
+    def _rely_on_whole(self, digest: Digest) -> int | None:
+        """Rely on published content, down to its last piece; return its size, or None where it is not whole here."""
+        place = self._session.entries.find_blob(digest)
+        if place is None:
+            return None
+        places = {digest: place}
+        size = place.raw_size
+        if is_recipe(place):
+            try:
+                pieces = self._session.blobs.read_pieces(place, digest)
+            except (BlobNotFoundError, CorruptionError, UnsupportedFormatError):
+                return None
+            for piece in pieces:
+                found = self._session.entries.find_blob(piece.digest)
+                if found is None or is_recipe(found):
+                    return None
+                places[piece.digest] = found
+            size = sum(piece.size for piece in pieces)
+        return size if all(self._rely(name, where) for name, where in places.items()) else None
 
     def _write(self) -> None:
         """Write what was collected as a pack of its own."""
@@ -286,17 +354,11 @@ class Staging:
         return msgspec.structs.replace(draft, inline=record, inline_bytes=pack.data)
 
 
-def record_of(pack: Pack, base: int) -> PackRecord:
-    """Return what a commit says about `pack`."""
-    return PackRecord(
-        name=PackName(base, bytes(pack.digest)),
-        size=pack.size,
-        footer_size=pack.footer_size,
-        entries=pack.entries,
-        collections=pack.collections,
-        stamp_max=pack.stamp_max,
-        origin=int(pack.origin),
-    )
+def _hashed(chunks: Iterable[bytes], hasher: blake3) -> Iterator[bytes]:
+    """Yield `chunks` once `hasher` has taken them in."""
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
 
 
 def _can_be_added(record: PackRecord, state: State) -> bool:
@@ -326,44 +388,3 @@ def packs_holding(session: Session, digests: Iterable[Digest]) -> set[PackName]:
             raise StaleDraftError(f"blob {digest}, which this relies on, is in no live pack", rule=Rule.NEEDS)
         needs.add(name)
     return needs
-
-
-def write_pack(session: Session, pack: Pack, base: int) -> PackRecord:
-    """Write a pack as an object of its own; one that is there already has the same bytes."""
-    record = record_of(pack, base)
-    put_pack(session.storage, record, pack.chunks)
-    return record
-
-
-def put_pack(storage: Storage, record: PackRecord, parts: Parts) -> None:
-    """Write a pack's bytes under its name, where they do not lie already.
-
-    Raises:
-        StorageError: that failed; it never says `landed`.
-    """
-    key, size = record.name.key, record.size
-    try:
-        for _ in range(_PUTS_MAX):
-            try:
-                if size <= SINGLE_BYTES_MAX:
-                    storage.write_new(key, b"".join(parts()))
-                else:
-                    storage.write_parts(key, size, parts)
-            except ObjectExistsError:
-                try:
-                    if storage.size(key) != size:
-                        raise
-                except ObjectNotFoundError:
-                    # It was removed in between, or the medium was wrong.
-                    continue
-            return
-        place = f"{storage.location}/{key}"
-        raise StorageError(
-            f"{place} is said to exist, but reading finds nothing",
-            path=place,
-            hint="the medium contradicts itself; check its caching",
-        )
-    except StorageError as error:
-        # The pack may stand, but not the commit that was asked for: whoever hears of this may do it again.
-        error.landed = False
-        raise
