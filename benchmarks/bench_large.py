@@ -1,9 +1,11 @@
-"""Large content: a file of new, incompressible bytes, against `cp` and a sync of the copy."""
+"""Large content: a file of new, incompressible bytes, against a synced `cp` and tools that keep versions."""
 
 from __future__ import annotations
 
+import functools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -12,19 +14,20 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench_sustained import peak_mib
+from benchmarks.keepers import BORG, CP, DVC, KEEPERS, RESTIC, available, saved
 from benchmarks.settings import Settings
 from benchmarks.timing import KEEPSTONE, Case, alternate
 from benchmarks.workers import fresh
 
 _BYTES: Final = 2 * 10**9
 _BLOCK: Final = 4 * 2**20
-_CP: Final = "cp + fsync"
 
 
 def run(settings: Settings) -> list[Case]:
     """Return speed and memory; every turn writes into a new store."""
     folder = settings.new_folder("large")
-    source = folder / "source.bin"
+    source = folder / "made" / "source.bin"
+    source.parent.mkdir()
     size = settings.scaled(_BYTES)
     draw = random.Random(3)
     with source.open("wb") as file:
@@ -41,13 +44,29 @@ def run(settings: Settings) -> list[Case]:
         settings.new_folder("large/store").rmdir()
         return size / seconds / 1e6
 
-    calls: dict[str, Callable[[int], float]] = {KEEPSTONE: ingest, _CP: lambda _: size / _copy(source) / 1e6}
+    def keep(name: str) -> float:
+        keeper = KEEPERS[name](settings.new_folder("large/keeper"))
+        keeper.prepare()
+        cost = saved(keeper, source.parent)
+        memory.setdefault(name, []).append(cost.peak)
+        shutil.rmtree(keeper.folder)
+        return size / cost.seconds / 1e6
+
+    calls: dict[str, Callable[[int], float]] = {KEEPSTONE: ingest, CP: lambda _: size / _copy(source) / 1e6}
+    for name in available():
+        if name in (RESTIC, BORG, DVC):
+            calls[name] = functools.partial(lambda name, _: keep(name), name)
     samples = alternate(calls, settings.turns(4), warm_up=1)
     settings.new_folder("large").rmdir()
     title = f"save a file of {size / 1e9:g} GB of random bytes"
     return [
         Case(
-            "large.ingest", title, "MB/s", samples, less_is_better=False, notes=("source in the page cache",)
+            "large.ingest",
+            title,
+            "MB/s",
+            samples,
+            less_is_better=False,
+            notes=("source in the page cache; restic, borg and DVC as whole processes",),
         ),
         Case("large.memory", f"{title}, peak memory", "MiB", memory),
     ]

@@ -70,7 +70,7 @@ class Tool(ABC):
         for made in (folder / "one", folder / "two"):
             made.mkdir(parents=True)
         nothing.touch()
-        self._environment = _bare_environment() | {
+        self._environment = bare_environment() | {
             **access.environment(),
             # An empty file and not the null device, which DVC takes for a file that is not there.
             "AWS_CONFIG_FILE": str(nothing),
@@ -239,7 +239,7 @@ def available() -> list[str]:
     return found
 
 
-def _bare_environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """Return the environment without what is set for Keepstone, AWS or DVC, and with compiled modules kept."""
     ours = ("KEEPSTONE", "AWS_", "DVC_", "PYTHONDONTWRITEBYTECODE", "XDG_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

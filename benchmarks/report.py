@@ -18,6 +18,8 @@ _QUICK: Final = (
 )
 _PICTURE: Final = "![Keepstone compared with its peers](images/benchmarks.svg)"
 _END: Final = "<!-- end of benchmarks -->"
+_IN_FULL: Final = ("large", "versions")
+"""Subjects of which docs/performance.md shows all that was measured, not goals alone."""
 _MACHINE_LABELS: Final = {
     "cpu": "CPU",
     "cores": "cores",
@@ -173,6 +175,7 @@ def update_page(page: str, run: Run) -> str:
     for section in dict.fromkeys(verdict.goal.section for verdict in verdicts):
         chosen = [verdict for verdict in verdicts if verdict.goal.section == section]
         parts[section] = goals_table(chosen, run.cases)
+    parts["tools"] = cases_table(case for case in run.cases if _subject(case) in _IN_FULL)
     for section, text in parts.items():
         begin = _BEGIN.format(section=section)
         pattern = re.escape(begin) + r"\n.*?" + re.escape(_END)

@@ -35,6 +35,7 @@ SUBJECTS: Final = (
     "size",
     "commits",
     "large",
+    "versions",
     "bucket_files",
     "bucket_writers",
     "bucket_large",

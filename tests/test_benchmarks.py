@@ -93,7 +93,7 @@ def test_page_is_rewritten_between_its_markers_only_and_again_to_the_same() -> N
     once = update_page(page, RUN)
 
     assert "0.50×" in once
-    assert once.count("<!-- benchmarks: ") == page.count("<!-- benchmarks: ") == 10
+    assert once.count("<!-- benchmarks: ") == page.count("<!-- benchmarks: ") == 11
     assert update_page(once, RUN) == once
     assert [line for line in page.splitlines() if line.startswith("#")] == [
         line for line in once.splitlines() if line.startswith("#")
