@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+pytest.register_assert_rewrite("tests.format_reader")
 
 # Machines differ in speed; what takes long is seen in the suite's time, not in single examples.
 settings.register_profile("everywhere", deadline=None)
@@ -20,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rgw", action="store_true", help="also run the tests against Ceph RGW, which must be installed"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one process more than there are processors: tests wait for servers, locks and other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
