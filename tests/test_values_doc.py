@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.values.arrays import ARRAY_ROWS, ODD_ARRAYS
+from tests.values.files import ODD_FILES
 from tests.values.frames import FRAME_REFUSED, FRAME_ROWS
 from tests.values.plain import PLAIN_REFUSED, PLAIN_ROWS
 from tests.values.trying import Trial
@@ -24,6 +25,7 @@ from keepstone.foundation.errors import KeepstoneError, SerializerError
 
 PAGE: Final = (Path(__file__).resolve().parents[1] / "docs" / "values.md").read_text(encoding="utf-8")
 ROWS: Final = PLAIN_ROWS | FRAME_ROWS
+ODD: Final = ODD_ARRAYS | ODD_FILES
 REFUSED: Final = PLAIN_REFUSED | FRAME_REFUSED
 WORKS: Final = "–"
 
@@ -48,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def test_the_page_and_the_tests_speak_of_the_same_rows() -> None:
     assert sorted(STORED) == sorted(ROWS.keys() | ARRAY_ROWS.keys())
-    assert sorted(SAID) == sorted(REFUSED.keys() | ODD_ARRAYS.keys())
+    assert sorted(SAID) == sorted(REFUSED.keys() | ODD.keys())
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -110,15 +112,15 @@ def test_arrays_and_tensors_are_stored_and_loaded_as_their_row_says(name: str, t
     ARRAY_ROWS[name](trial)
 
 
-@pytest.mark.parametrize("name", ODD_ARRAYS)
-def test_odd_arrays_and_tensors_are_what_their_row_says(name: str, trial: Trial) -> None:
+@pytest.mark.parametrize("name", ODD)
+def test_odd_arrays_tensors_and_files_are_what_their_row_says(name: str, trial: Trial) -> None:
     error, message = SAID[name]
     if error == WORKS:
-        ODD_ARRAYS[name](trial)
+        ODD[name](trial)
         return
     names = trial.store.names()
     with pytest.raises(KeepstoneError) as caught:
-        ODD_ARRAYS[name](trial)
+        ODD[name](trial)
 
     assert type(caught.value).__name__ == error
     assert matches(message, caught.value.message), caught.value.message

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import zstandard
 from tests.compat import vectors
-from tests.test_format_reader import Store, digest_of, read_frame, read_pack
+from tests.format_reader import Store, digest_of, read_frame, read_pack
 
 from keepstone.blobs.pack_scan import scan_blobs
 from keepstone.blobs.recipe import decode_recipe

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from blake3 import blake3
 from tests.compat.make import HERE, described, files_below
-from tests.test_format_reader import read_store
+from tests.format_reader import read_store
 
 import keepstone
 from keepstone.api import Store

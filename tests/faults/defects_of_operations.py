@@ -69,7 +69,7 @@ OPERATIONS_DEFECTS: Final = (
                 "                if False:\n",
             ),
         ),
-        "tests/operations/test_sync.py::test_a_recipe_in_another_s_place_is_noticed",
+        "tests/operations/test_sync_refusals.py::test_a_recipe_in_another_s_place_is_noticed",
     ),
     Defect(
         "collection not listed again",
@@ -83,7 +83,7 @@ OPERATIONS_DEFECTS: Final = (
         "A store that was put back is taken for the one that was synced with.",
         "keepstone.operations.sync_memory",
         (("    if found != mark.other_hash and mark.other >= 0:", "    if False:"),),
-        "tests/operations/test_sync.py::test_another_store_in_the_old_one_s_place_is_noticed",
+        "tests/operations/test_sync_refusals.py::test_another_store_in_the_old_one_s_place_is_noticed",
     ),
     Defect(
         "snapshot without its values",

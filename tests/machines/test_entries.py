@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.format_reader import read_store
 from tests.machines.linearizability import Call
 from tests.machines.recorder import Recorder, read_calls, run_together
-from tests.test_format_reader import read_store
 
 import keepstone
 from keepstone.api import Store

@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 from tests.objects.saving import load, save
 
-from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     InvalidInputError,
     SerializerError,
     StorageError,
     UnsupportedFormatError,
 )
-from keepstone.objects.manifest import Manifest, Part, PartMode, decode_manifest, encode_manifest
-from keepstone.objects.serializer import Dumped, PartSource, Registry, Source
+from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.objects.serializer import Dumped, PartSource, Source
 from keepstone.objects.standard import standard_registry
 
 

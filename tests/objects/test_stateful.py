@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,16 +63,24 @@ def test_a_state_that_json_cannot_keep_is_refused(state: Any, message: str) -> N
     assert caught.value.hint
 
 
-def test_a_state_with_an_array_is_refused_with_a_way_on() -> None:
-    numpy = pytest.importorskip("numpy")
-
-    with pytest.raises(SerializerError, match=r"of type ndarray at \$.w") as caught:
-        save(standard_registry(), module({"w": numpy.zeros(2)}))
-    assert "tolist" in caught.value.hint
-
-
 def test_a_class_is_no_object_with_a_state() -> None:
     with pytest.raises(SerializerError, match="nothing here saves a type"):
         save(standard_registry(), Module)
     with pytest.raises(SerializerError, match=r"dict has no dump_state\(\)"):
         save(standard_registry(), {}, "state")
+
+
+def test_a_state_with_arrays_in_it_is_kept_as_they_are() -> None:
+    state = {"rate": 0.5, "weights": np.arange(6, dtype="<f4").reshape(2, 3), (1, 2): None}
+    registry = standard_registry()
+    saved = save(registry, module(state))
+
+    assert (saved.manifest.serializer, saved.manifest.type_name) == ("state", "tests.values.plain.Module")
+    assert [part.path for part in saved.manifest.parts] == ["structure.json", "tensors/weights"]
+    for loaded in (
+        load(registry, saved),
+        load(registry, saved, Module).state,
+        load(registry, saved, Needy(1)).state,
+    ):
+        assert loaded.keys() == state.keys()
+        assert loaded["weights"].tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -1,10 +1,9 @@
-"""Tables load as what was saved, whichever library made them, or are refused by name."""
+"""Arrow tables load as what was saved, and a table of any library as that of any other."""
 
 from __future__ import annotations
 
 import datetime
 import decimal
-import math
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.objects.conftest import BERLIN, round_trip
 from tests.objects.saving import Saved, damaged, load, save
 
 from keepstone.foundation.errors import MalformedError, SerializerError
@@ -23,24 +23,6 @@ from keepstone.objects.standard import standard_registry
 
 pa = pytest.importorskip("pyarrow")
 SRC = Path(tables.__file__).parents[2]
-BERLIN = "Europe/Berlin"
-
-
-@pytest.fixture(scope="module")
-def pd() -> Any:
-    return pytest.importorskip("pandas")
-
-
-@pytest.fixture(scope="module")
-def pl() -> Any:
-    return pytest.importorskip("polars")
-
-
-def round_trip(value: object, type: Any = None) -> Any:  # noqa: A002
-    registry = standard_registry()
-    saved = save(registry, value)
-    assert saved[0].serializer == "arrow"
-    return load(registry, saved, type)
 
 
 def content(saved: Saved) -> bytes:
@@ -252,165 +234,6 @@ def test_any_flipped_byte_gives_a_table_or_an_error_of_ours(data: st.DataObject)
     assert type(loaded) is pa.Table
 
 
-# ---- pandas ------------------------------------------------------------------------------------
-
-
-def pandas_frames(pd: Any) -> list[Any]:
-    attributed = pd.DataFrame({"a": [1]})
-    attributed.attrs = {"source": "here"}
-    return [
-        pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [1.5, math.nan]}),
-        pd.DataFrame({"a": pd.Series([1, 2], dtype="int8"), "b": pd.Series([1, 2], dtype="float32")}),
-        pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": pd.array([True, None], dtype="boolean")}),
-        pd.DataFrame({"a": pd.array([1, None], dtype="int32[pyarrow]")}),
-        pd.DataFrame({"a": pd.Categorical(["x", None], categories=["z", "x"], ordered=True)}),
-        pd.DataFrame({"a": pd.to_datetime(["2026-01-02", None]).tz_localize(BERLIN)}),
-        pd.DataFrame({"a": pd.to_datetime(["2026-01-02"]).as_unit("s"), "b": pd.to_timedelta([1], unit="s")}),
-        pd.DataFrame({"a": pd.period_range("2026", periods=2, freq="M"), "b": pd.interval_range(0, 2)}),
-        pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="key")),
-        pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(10, 14, 2)),
-        pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([(1, "q")], names=["i", None])),
-        pd.DataFrame({("a", "b"): [1], ("a", "c"): [2]}),
-        pd.DataFrame({0: [1.0], 1: [2.0]}),
-        pd.DataFrame({"a": []}),
-        pd.DataFrame(),
-        pd.DataFrame({"a": pd.Series([[1, 2], [], None], dtype=object)}),
-        pd.DataFrame({"a": pd.Series([{"k": 1}, {"k": None}], dtype=object)}),
-        pd.DataFrame({"a": pd.Series([1, 2], dtype=object), "b": pd.Series(["x", math.nan], dtype=object)}),
-        pd.DataFrame({"a": pd.Series([b"x", None], dtype=object)}),
-        pd.DataFrame({"a": pd.Series([decimal.Decimal("1.5"), datetime.date], dtype=object)}).iloc[:1],
-        pd.DataFrame(index=[1, 2]),
-        pd.DataFrame(index=range(2)),
-        attributed,
-    ]
-
-
-@pytest.mark.parametrize("number", range(23))
-def test_pandas_frames_load_as_they_were(pd: Any, number: int) -> None:
-    frame = pandas_frames(pd)[number]
-    loaded = round_trip(frame)
-
-    pd.testing.assert_frame_equal(loaded, frame, check_freq=False, check_column_type="equiv")
-    assert loaded.attrs == frame.attrs
-    for name in frame.columns:
-        if frame[name].dtype == object:
-            assert [(type(v), repr(v)) for v in loaded[name]] == [(type(v), repr(v)) for v in frame[name]]
-
-
-def test_every_pandas_frame_of_the_list_is_tried(pd: Any) -> None:
-    assert len(pandas_frames(pd)) == 23
-
-
-CELLS = st.none() | st.integers(-(2**40), 2**40) | st.floats() | st.text("añ", max_size=3) | st.booleans()
-
-
-@given(st.data())
-@settings(max_examples=60, deadline=None)
-def test_any_pandas_column_loads_as_it_was_or_is_refused(pd: Any, data: st.DataObject) -> None:
-    cells = data.draw(
-        st.lists(CELLS, max_size=6)
-        | st.lists(st.integers(-5, 5) | st.none(), max_size=6)
-        | st.lists(st.lists(CELLS, max_size=2), max_size=4)
-    )
-    kind = data.draw(st.sampled_from([object, None]))
-    frame = pd.DataFrame({"a": pd.Series(cells, dtype=kind)})
-    try:
-        saved = save(standard_registry(), frame)
-    except SerializerError:
-        return
-    loaded = load(standard_registry(), saved)
-    pd.testing.assert_frame_equal(loaded, frame)
-    if kind is object:
-        assert list(map(repr, loaded["a"])) == list(map(repr, cells))
-
-
-@pytest.mark.parametrize("name", ["x", None, 7])
-def test_a_pandas_series_keeps_its_name_and_index(pd: Any, name: Any) -> None:
-    series = pd.Series([1, 2], index=["a", "b"], name=name)
-
-    pd.testing.assert_series_equal(round_trip(series), series)
-
-
-def refused_frames(pd: Any) -> dict[str, Any]:
-    class Derived(pd.DataFrame):
-        pass
-
-    return {
-        "column 'a' is there twice": pd.DataFrame([[1, 2]], columns=["a", "a"]),
-        "Conversion failed for column a": pd.DataFrame({"a": [1, "x"]}),
-        "column a with type complex128": pd.DataFrame({"a": [1j]}),
-        "(1,) in row 0 of column 'a'": pd.DataFrame({"a": pd.Series([{"k": (1,)}, {"z": 1}], dtype=object)}),
-        "Sparse pandas data (column a) not supported": pd.DataFrame({"a": pd.arrays.SparseArray([0, 1])}),
-        "is derived from pandas.DataFrame": Derived({"a": [1]}),
-    }
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_pandas_frames_that_would_change_are_refused(pd: Any, number: int) -> None:
-    message, frame = list(refused_frames(pd).items())[number]
-    if message.startswith("(1,)"):
-        message = "in row 0 of column 'a' would load as"
-    with pytest.raises(SerializerError) as caught:
-        save(standard_registry(), frame)
-
-    assert message in str(caught.value)
-    assert caught.value.hint
-
-
-# ---- polars ------------------------------------------------------------------------------------
-
-
-def polars_frame(pl: Any) -> Any:
-    return pl.DataFrame(
-        {
-            "s": ["a" * 30, None],
-            "l": [["x"], []],
-            "c": pl.Series(["u", None], dtype=pl.Categorical),
-            "e": pl.Series(["b", "a"], dtype=pl.Enum(["a", "b", "c"])),
-            "t": [datetime.time(1), None],
-            "d": [decimal.Decimal("1.5"), None],
-            "arr": pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int8, 2)),
-            "n": [None, None],
-            "st": [{"a": "x"}, {"a": None}],
-            "du": [datetime.timedelta(1)] * 2,
-            "b": [b"x", None],
-            "tz": pl.Series([datetime.datetime(2026, 1, 1)] * 2).dt.replace_time_zone(BERLIN),
-            "f": [1.5, math.nan],
-        }
-    )
-
-
-def test_polars_frames_load_with_their_types(pl: Any) -> None:
-    frame = polars_frame(pl)
-
-    for value in (frame, frame.head(0), pl.DataFrame()):
-        loaded = round_trip(value)
-        assert type(loaded) is pl.DataFrame
-        assert loaded.schema == value.schema
-        assert loaded.equals(value)
-
-
-def test_a_polars_series_loads_as_one(pl: Any) -> None:
-    series = pl.Series("x", [1, None, 3])
-    loaded = round_trip(series)
-
-    assert loaded.name == "x"
-    assert loaded.equals(series)
-
-
-def test_a_lazy_frame_is_to_be_collected_first(pl: Any) -> None:
-    with pytest.raises(SerializerError, match="a LazyFrame is a plan") as caught:
-        save(standard_registry(), pl.DataFrame({"a": [1]}).lazy())
-    assert "collect()" in caught.value.hint
-
-
-def test_polars_columns_that_arrow_has_not_are_refused(pl: Any) -> None:
-    with pytest.raises(SerializerError, match="column 'a' holds Python objects"):
-        save(standard_registry(), pl.DataFrame({"a": pl.Series([object()], dtype=pl.Object)}))
-    with pytest.raises(SerializerError, match="Arrow cannot hold this DataFrame"):
-        save(standard_registry(), pl.DataFrame({"a": pl.Series([1], dtype=pl.Int128)}))
-
-
 # ---- from one to another -----------------------------------------------------------------------
 
 
@@ -446,40 +269,3 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(tmp_path / "t.py")], env=os.environ | {"PYTHONPATH": str(SRC)}, check=True
     )
-
-
-def hide(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let `name` be missing, as on a machine without it."""
-    monkeypatch.setitem(sys.modules, name, None)  # pyright: ignore[reportArgumentType]
-
-
-def test_what_is_not_installed_is_named_with_what_to_install(
-    pd: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = standard_registry()
-    saved = save(registry, pd.DataFrame({"a": [1]}))
-    hide(monkeypatch, "pandas")
-
-    with pytest.raises(SerializerError, match=r"pandas is not installed: .* saved with pandas==") as caught:
-        load(registry, saved)
-    assert "pip install pandas" in caught.value.hint
-    assert load(registry, saved, dict) == {"a": [1]}
-
-
-def test_polars_needs_no_pyarrow(pl: Any) -> None:
-    registry = standard_registry()
-    frame = polars_frame(pl)
-    with_arrow = save(registry, frame)
-    series = pl.Series("x", [1, None])
-    with pytest.MonkeyPatch.context() as patch:
-        hide(patch, "pyarrow")
-        assert load(registry, with_arrow).equals(frame)
-        alone = save(registry, frame)
-        assert alone[0].packages.keys() == {"polars"}
-        assert load(registry, alone).equals(frame)
-        assert load(registry, save(registry, series)).equals(series)
-        with pytest.raises(MalformedError):
-            load(registry, damaged(alone, lambda data: data[:100]))
-
-    assert load(registry, alone).equals(frame)
-    assert load(registry, alone, pa.Table).num_rows == 2

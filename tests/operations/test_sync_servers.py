@@ -14,13 +14,12 @@ from tests.operations.handing import seen
 from tests.servers import fixtures
 from tests.servers.bucket import Bucket, new_bucket, remove
 from tests.servers.faults import Fault, Rule
-from tests.servers.fixtures import Machine, Servers, on_servers
+from tests.servers.fixtures import Machine, Servers, everywhere, on_servers
 from tests.servers.proxy import Proxy
 
 import keepstone
 from keepstone import DivergedError, Store
 
-everywhere = on_servers("moto", "ministack", "rgw")
 elsewhere = on_servers("ministack", "rgw")
 """What costs more: with `--servers` and `--rgw` only; in memory it is looked at every day."""
 

@@ -1,4 +1,4 @@
-"""Stores for the tests of the repository: in a folder, and in memory."""
+"""Stores for the tests of the repository: in a folder, in memory, and in a bucket."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.servers.bucket import Bucket
+from tests.servers.fixtures import Machine
 
 import keepstone
 from keepstone.api import Store
@@ -64,3 +66,10 @@ def other(store: Store, folder: Path, tmp_path: Path) -> Iterator[Store]:
     with keepstone.open(tmp_path / "door") as opened:
         assert opened.repository is not store.repository
         yield opened
+
+
+@pytest.fixture
+def url(bucket: Bucket, machine: Machine) -> str:
+    """A store in a bucket."""
+    keepstone.open(f"{bucket.url}/team", create=True).close()
+    return f"{bucket.url}/team"

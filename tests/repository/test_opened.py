@@ -75,6 +75,29 @@ def test_a_megabyte_from_the_middle_touches_less_than_two(slow: SlowStorage, lar
                 assert slow.bytes_read < 2_000_000
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("reads_at_once", [1, 16], ids=["a disk", "a bucket"])
+def test_a_megabyte_of_two_gigabytes_touches_less_than_two(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reads_at_once: int
+) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.writelines(some_bytes(4_000_000, number) for number in range(500))
+    location, storage = slow_place(monkeypatch, LocalStorage(tmp_path / "store"))
+    storage.delay_seconds, storage.reads_at_once = 0, reads_at_once
+    with keepstone.open(location, create=True) as store:
+        store.save("large", source)
+    with keepstone.open(location, mode="r") as store:
+        version = store.resolve("large")
+        storage.forget()
+        with version.open() as file, source.open("rb") as same:
+            file.seek(1_000_000_000)
+            same.seek(1_000_000_000)
+            assert file.read(1_000_000) == same.read(1_000_000)
+        assert storage.bytes_read < 2_000_000
+
+
 def test_reading_on_and_on_over_a_slow_line_is_a_stream(slow: SlowStorage, large: bytes) -> None:
     with keepstone.open(slow.location, create=True) as store:
         store.save("large", large)

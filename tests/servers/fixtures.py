@@ -40,6 +40,10 @@ def on_servers(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("bucket", names, indirect=True)
 
 
+everywhere: Final = on_servers("moto", "ministack", "rgw")
+"""All servers that know conditions."""
+
+
 class Servers:
     """The servers of this process: those that were needed so far."""
 

@@ -18,7 +18,8 @@ import msgspec
 
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects.dtypes import dtype_text, is_extension, numpy_dtype, parse_descr
-from keepstone.objects.families import Family, family_of, import_numpy, versions_of
+from keepstone.objects.families import Family, family_of, import_numpy
+from keepstone.objects.libraries import versions_of
 from keepstone.objects.manifest import Manifest
 from keepstone.objects.memory import Moment, array_pieces, fill
 from keepstone.objects.models import shown_type, type_name
@@ -73,7 +74,9 @@ class ArraySerializer:
             yield from array_pieces(numpy, laid)
 
         source = Moment().source(len(header) + array.nbytes, make)
-        return Dumped((PartSource("", source),), type_name(type(value)), versions_of(packages), detail)
+        return Dumped(
+            (PartSource("", source),), type_name(type(value)), versions_of(*sorted(packages)), detail
+        )
 
     def load(self, manifest: Manifest, read: Reader, type: Any = None) -> Any:  # noqa: A002
         numpy = import_numpy()

@@ -1,20 +1,18 @@
 """Which values belong to numpy or torch, asked without importing either; and importing one when it is needed.
 
-Layer: objects. A framework is imported only to build values of it again, and only one of a fixed list: no name
-that a store holds is ever imported.
+Layer: objects.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final
 
-from keepstone.foundation.errors import SerializerError
+from keepstone.objects.libraries import import_library
 
 MAPPINGS: Final = frozenset({dict, OrderedDict, defaultdict, Counter})
 SEQUENCES: Final = frozenset({list, tuple})
@@ -75,40 +73,19 @@ def holds_tensors(value: object) -> bool:
 
 
 def import_numpy() -> Any:
-    """Return numpy.
-
-    Raises:
-        SerializerError: it is not installed.
-    """
-    return _import("numpy", "arrays and tensors", hint="pip install numpy")
+    """Return numpy; errors as of `import_library`."""
+    return import_library("numpy", "arrays and tensors are built with it")
 
 
 def import_torch() -> Any:
-    """Return torch.
-
-    Raises:
-        SerializerError: it is not installed.
-    """
-    hint = "pip install torch, or load it with type=dict (type=numpy.ndarray for one tensor) as numpy arrays"
-    return _import("torch", "torch tensors", hint=hint)
+    """Return torch; errors as of `import_library`."""
+    instead = "or load it with type=dict (type=numpy.ndarray for one tensor) as numpy arrays"
+    return import_library("torch", "torch tensors are built with it", instead=instead)
 
 
 def import_ml_dtypes(dtype: str) -> Any:
     """Return ml_dtypes, which gives numpy the types of numbers that only machine learning uses.
 
-    Raises:
-        SerializerError: it is not installed.
+    Errors as of `import_library`.
     """
-    return _import("ml_dtypes", f"numpy arrays of {dtype}", hint="pip install ml_dtypes")
-
-
-def _import(name: str, what: str, *, hint: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise SerializerError(f"{what} need {name}, which cannot be imported: {error}", hint=hint) from error
-
-
-def versions_of(names: Iterable[str]) -> dict[str, str]:
-    """Return distribution → version of frameworks that are imported already."""
-    return {name: str(sys.modules[name].__version__) for name in sorted(names)}
+    return import_library("ml_dtypes", f"numpy arrays of {dtype} are built with it")

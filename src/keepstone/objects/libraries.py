@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import Any, Final
 
 from keepstone.foundation.errors import SerializerError
 
 _DISTRIBUTIONS: Final = {
     "PIL": "pillow",
+    "ml_dtypes": "ml_dtypes",
+    "numpy": "numpy",
     "pandas": "pandas",
     "plotly": "plotly",
     "polars": "polars",
     "pyarrow": "pyarrow",
+    "torch": "torch",
     "yaml": "pyyaml",
 }
 """Module → what to install for it."""
@@ -52,14 +56,19 @@ def import_library(module: str, why: str, *, instead: str = "") -> Any:
 
 def versions_of(*modules: str) -> dict[str, str]:
     """Return distribution → version of these libraries, for a manifest."""
+    versions: dict[str, str] = {}
+    for module in modules:
+        version = getattr(sys.modules.get(module), "__version__", None) or _installed_version(module)
+        if version:
+            versions[_DISTRIBUTIONS.get(module, module)] = str(version)
+    return versions
+
+
+def _installed_version(module: str) -> str | None:
     # It takes longer to import than most commands run.
     from importlib import metadata
 
-    versions: dict[str, str] = {}
-    for module in modules:
-        distribution = _DISTRIBUTIONS.get(module, module)
-        try:
-            versions[distribution] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    try:
+        return metadata.version(_DISTRIBUTIONS.get(module, module))
+    except metadata.PackageNotFoundError:
+        return None

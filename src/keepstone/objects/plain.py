@@ -39,7 +39,7 @@ def encode_value(value: object) -> tuple[Form, bytes] | None:
         try:
             if is_plain(value):
                 return _JSON, _encode(value)
-        except (ValueError, TypeError, OverflowError, RecursionError):
+        except (ValueError, TypeError, OverflowError, RuntimeError):
             # Encoding step by step, as for other values, finds the place.
             pass
         if holds_tensors(value):
@@ -73,6 +73,12 @@ def _encode_carefully(value: object) -> bytes:
         raise SerializerError(
             "cannot save value: it is nested too deeply to be saved from here",
             hint="save it from a place with fewer nested calls, or raise sys.setrecursionlimit",
+        ) from error
+    except RuntimeError as error:
+        # What iterating over a dict says of another thread that adds to it.
+        raise SerializerError(
+            f"cannot save value: it changed while it was being saved ({error})",
+            hint="let no other thread change it meanwhile, or save a copy",
         ) from error
 
 

@@ -1,21 +1,22 @@
 """Objects that give and take their own state: `dump_state()` and `load_state(state)`, as DSPy's modules do.
 
-Layer: objects. The state is kept as JSON. It loads as that dict; with `type=` a class, which is made without
-arguments, or an instance, as an object that was handed the state.
+Layer: objects. The state is kept as JSON; one with arrays or tensors in it as those are. It loads as that dict; with
+`type=` a class, which is made without arguments, or an instance, as an object that was handed the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.foundation.format import Form
-from keepstone.objects.manifest import Manifest, Part
+from keepstone.objects.families import holds_tensors
+from keepstone.objects.manifest import Manifest
 from keepstone.objects.models import decode_json, shown_type, type_name
 from keepstone.objects.plain import encode_value
 from keepstone.objects.roundtrip import encode_checked
-from keepstone.objects.serializer import Dumped, PartSource, Source
+from keepstone.objects.serializer import Dumped, PartSource, Reader, Source
+from keepstone.objects.tensors import TensorSerializer
 
 
 class StateSerializer:
@@ -23,6 +24,7 @@ class StateSerializer:
 
     id = "state"
     version = 1
+    _tensors = TensorSerializer()
 
     def matches(self, value: object) -> bool:
         return not isinstance(value, type) and _has_state(type(value))
@@ -35,6 +37,8 @@ class StateSerializer:
                 hint="leave out serializer=",
             )
         state = cast(Any, value).dump_state()
+        if holds_tensors(state):
+            return self._tensors.dump(state)._replace(type_name=type_name(kind))
         try:
             encoded = encode_value(state)
             if encoded is None:
@@ -48,18 +52,22 @@ class StateSerializer:
         if encoded is None or encoded[0] != Form.JSON:
             raise SerializerError(
                 f"cannot save value: {shown_type(kind)}.dump_state() gives a {shown_type(type(cast(object, state)))}",
-                hint="let dump_state() give a dict of what JSON can keep; arrays can be artifacts of their own",
+                hint="let dump_state() give a dict of what JSON can keep, and of arrays",
             )
         return Dumped((PartSource("", Source.of_bytes(encoded[1])),), type_name(kind), {}, {})
 
-    def load(self, manifest: Manifest, read: Callable[[Part], bytes], type: Any = None) -> Any:  # noqa: A002
-        data = read(manifest.parts[0])
+    def load(self, manifest: Manifest, read: Reader, type: Any = None) -> Any:  # noqa: A002
         # An instance has them too.
         if not _has_state(type):
-            return decode_json(data, type)
+            return self._load_state(manifest, read, type)
         target = _made(type) if isinstance(type, _Class) else type
-        target.load_state(decode_json(data))
+        target.load_state(self._load_state(manifest, read, None))
         return target
+
+    def _load_state(self, manifest: Manifest, read: Reader, type: Any) -> Any:  # noqa: A002
+        if any(part.path for part in manifest.parts):
+            return self._tensors.load(manifest, read, type)
+        return decode_json(read(manifest.parts[0]), type)
 
 
 _Class = type

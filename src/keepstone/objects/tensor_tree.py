@@ -160,6 +160,25 @@ def build_tree(node: Any, give: Callable[[int], Any], depth: int = 0) -> Any:
     raise _senseless(node)
 
 
+def tree_items(node: Any) -> dict[Any, Any] | None:
+    """Return the keys of a dict, and of each the node; None where `node` is that of something else.
+
+    Raises:
+        MalformedError: it is none at all.
+    """
+    if _kind_of(node) is not list or not node or node[0] not in ("dict", "ordered"):
+        return None
+    rest = iter(node[1:] if node[0] == "dict" else node[2:])
+
+    def none(_: int) -> Any:
+        raise _senseless(node)
+
+    try:
+        return {build_tree(key, none): item for key, item in zip(rest, rest, strict=True)}
+    except (TypeError, ValueError) as error:
+        raise _senseless(node) from error
+
+
 def _pairs(rest: list[Any], give: Callable[[int], Any], depth: int) -> list[tuple[Any, Any]]:
     nodes = iter(rest)
     return [

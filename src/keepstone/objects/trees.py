@@ -47,6 +47,8 @@ _KINDS: Final = {
     stat.S_IFIFO: "named pipe",
     stat.S_IFBLK: "block device",
     stat.S_IFCHR: "character device",
+    # Links are followed before, as far as they lead anywhere.
+    stat.S_IFLNK: "link in a circle",
 }
 
 

@@ -243,7 +243,8 @@ class Version:
     def items(self, type: Any = None) -> Mapping[str, Any]:  # noqa: A002
         """Return what it holds as a mapping that is read item by item, and never changes.
 
-        The items of a snapshot of a collection, `type` being that of each; the files of a folder, path → bytes.
+        The items of a snapshot of a collection, `type` being that of each; the files of a folder, path → bytes;
+        the arrays or tensors of a dict, dicts inside being such mappings again.
 
         Raises:
             KindError: it is one value, that has no items.
