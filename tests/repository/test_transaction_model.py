@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import keepstone
@@ -21,7 +21,15 @@ _STEPS = st.one_of(
 )
 
 
+_SAVED_AS_IT_WAS = [
+    ([("save", "a", 0)], False),
+    ([("save", "a", 0), ("add", "a", "a"), ("other", "a", 4)], False),
+]
+"""What is saved, and was the newest already, is read as one's own."""
+
+
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@example(_SAVED_AS_IT_WAS)
 @given(blocks=st.lists(st.tuples(st.lists(_STEPS, max_size=5), st.booleans()), max_size=4))
 def test_any_transactions_give_what_a_dict_gives(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[list[tuple[str, Any, Any]], bool]]

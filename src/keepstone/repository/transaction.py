@@ -231,8 +231,9 @@ class Transaction:
 
         def check(sketch: Sketch) -> None:
             now = self._outcome(sketch, selector)
-            # Of an own version the content counts: its number is given at the end.
-            if isinstance(then, tuple) and isinstance(now, tuple) and then[0] == _OWN:
+            # Of an own version the content counts: its number is given at the end. What was the newest already when it
+            # was saved here is an own one by then, if others saved meanwhile.
+            if isinstance(then, tuple) and isinstance(now, tuple) and _OWN in (then[0], now[0]):
                 same = now[1] == then[1]
             else:
                 same = now == then
