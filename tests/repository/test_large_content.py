@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +25,7 @@ from keepstone.api import Store
 from keepstone.blobs import fastcdc
 from keepstone.blobs.blobstore import is_recipe
 from keepstone.foundation.digest import Digest
+from keepstone.foundation.errors import StorageFullError
 from keepstone.foundation.format import CHUNK_BYTES
 
 
@@ -198,6 +201,41 @@ def test_a_version_with_scattered_edits_is_read_in_large_requests(
     # 8 MiB a request where nothing changed. Each edit ends one, and its own piece is in another pack.
     assert requests <= megabytes / 8 + 2 * edits + 8
     assert requests < len(pieces) / 4
+
+
+def test_a_pack_that_cannot_be_written_ends_the_save_and_its_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keepstone.repository.staging.PACK_BYTES_TARGET", 4 * MIB)
+    place, slow = slow_place(monkeypatch)
+    content = noise("much", 20 * MIB)
+    packs: list[str] = []
+
+    def save_both(store: Store) -> None:
+        with store.transaction() as change:
+            with contextlib.suppress(StorageFullError):
+                change.save("large", content)
+            change.save("small", 1)
+
+    def full(key: str) -> None:
+        if key.startswith("packs/"):
+            packs.append(key)
+            if len(packs) == 2:
+                raise StorageFullError("there is no room", path=key, hint="make some")
+
+    with keepstone.open(place, create=True) as store:
+        slow.on_write = full
+        with pytest.raises(StorageFullError):
+            store.save("large", content)
+        packs.clear()
+        with pytest.raises(StorageFullError):
+            save_both(store)
+        assert store.names() == []
+        assert not [thread for thread in threading.enumerate() if thread.name == "keepstone-pack"]
+
+        slow.on_write = lambda key: None
+        store.save("large", content)
+        assert store.load("large") == content
 
 
 MEMORY = """

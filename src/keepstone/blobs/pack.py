@@ -54,6 +54,7 @@ class Pack(NamedTuple):
     """A finished pack, ready to be written."""
 
     parts: Sequence[bytes]
+    """Of some MiB each."""
     size: int
     """Bytes of all parts."""
     digest: Digest
@@ -73,7 +74,7 @@ class Pack(NamedTuple):
 
     def chunks(self) -> Generator[bytes]:
         """Yield the pack's bytes in chunks of some MiB."""
-        yield from _chunks(self.parts)
+        yield from self.parts
 
 
 class PackBuilder:
@@ -124,6 +125,8 @@ class PackBuilder:
     def shrink(self, raws: Sequence[bytes]) -> list[bytes]:
         """Return how each of many large blobs would be stored: compressed, or as it is; by several threads."""
         tried = [raw for raw in raws if is_compressible(raw, self._trial)]
+        if not tried:
+            return list(raws)
         shrunk = dict(
             zip(map(id, tried), compress_many(tried, self.level, None, in_parallel=True), strict=True)
         )
@@ -251,7 +254,7 @@ class PackBuilder:
         self._entries.setdefault(collection, []).append(entry)
 
     def finish(self) -> Pack:
-        """Return the whole pack."""
+        """Return the whole pack; the builder is empty then, and done with."""
         writers: dict[bytes, int] = {}
         externals: dict[bytes, int] = {}
         sections: list[Section] = []
@@ -272,10 +275,12 @@ class PackBuilder:
         frame = encode_frame(Kind.FOOTER, encode(footer))
         size_field = struct.pack("<Q", len(frame))
         trailer = _TRAILER.pack(len(frame), zlib.crc32(size_field), PACK_TRAILER_MAGIC)
-        parts = [*self._parts, frame, trailer]
+        frames, self._parts = [*self._parts, frame, trailer], []
         hasher = blake3(max_threads=hash_threads())
-        for chunk in _chunks(parts):
+        parts: list[bytes] = []
+        for chunk in _chunks(frames):
             hasher.update(chunk)
+            parts.append(chunk)
         return Pack(
             parts=parts,
             size=self.size + len(frame) + len(trailer),
@@ -304,12 +309,14 @@ class PackBuilder:
         return zstandard.ZstdCompressor(level=6).compress(raw)
 
 
-def _chunks(parts: Sequence[bytes]) -> Iterator[bytes]:
+def _chunks(parts: list[bytes]) -> Iterator[bytes]:
+    """Yield `parts` joined, and take them out of the list: they are never in memory twice."""
     waiting: list[bytes] = []
     size = 0
-    for part in parts:
-        waiting.append(part)
-        size += len(part)
+    parts.reverse()
+    while parts:
+        waiting.append(parts.pop())
+        size += len(waiting[-1])
         if size >= _CHUNK_BYTES_MIN:
             yield b"".join(waiting)
             waiting, size = [], 0

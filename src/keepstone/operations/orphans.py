@@ -23,9 +23,9 @@ from keepstone.foundation.format import PACK_PREFIX, Origin
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
 from keepstone.history.validate import StaleDraftError
+from keepstone.repository.pack_writing import packs_holding
 from keepstone.repository.refs import read_name_ref
 from keepstone.repository.session import Session
-from keepstone.repository.staging import packs_holding
 from keepstone.storage.base import ReadsRanges
 from keepstone.storage.cached import without_cache
 

@@ -22,9 +22,8 @@ from keepstone.history.commit import Draft, PackName, PackRecord, Replacement
 from keepstone.history.state import LivePack, State
 from keepstone.repository.catalog_rows import holds_saves
 from keepstone.repository.entries import pack_place
-from keepstone.repository.pack_writing import write_pack
+from keepstone.repository.pack_writing import packs_holding, write_pack
 from keepstone.repository.session import Session
-from keepstone.repository.staging import packs_holding
 
 CLASS_PACKS_MIN: Final = 16
 _CLASS_SHIFT: Final = 3

@@ -21,10 +21,9 @@ from keepstone.foundation.digest import Digest
 from keepstone.foundation.format import INLINE_BYTES_MAX, JOURNAL_BYTES_TARGET, Origin
 from keepstone.history.commit import Draft, PackRecord, RefChange
 from keepstone.history.state import State
-from keepstone.repository.pack_writing import record_of, write_pack
+from keepstone.repository.pack_writing import packs_holding, record_of, write_pack
 from keepstone.repository.refs import read_name_ref
 from keepstone.repository.session import Session
-from keepstone.repository.staging import packs_holding
 from keepstone.storage import platform
 from keepstone.storage.calls import close_quietly, translated
 

@@ -7,6 +7,7 @@ Memory stays within one pack whatever the content's size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -20,19 +21,17 @@ from keepstone.blobs.pack import PackBuilder
 from keepstone.blobs.ranges import RangeReader
 from keepstone.blobs.recipe import Piece, decode_recipe, encode_recipe
 from keepstone.blobs.streaming import stream_pieces
-from keepstone.foundation.digest import Digest
+from keepstone.foundation.digest import Digest, hash_threads
 from keepstone.foundation.errors import (
     BlobNotFoundError,
     CorruptionError,
-    DigestMismatchError,
-    ObjectNotFoundError,
+    KeepstoneError,
     UnsupportedFormatError,
 )
 from keepstone.foundation.format import CHUNK_BYTES, INLINE_BYTES_MAX, PACK_BYTES_TARGET, Kind, Origin
 from keepstone.history.commit import Draft, PackName, PackRecord, RefChange
 from keepstone.history.state import State
-from keepstone.history.validate import Rule, StaleDraftError
-from keepstone.repository.pack_writing import put_pack, record_of, write_pack
+from keepstone.repository.pack_writing import PackBehind, gone, record_of, rewrite_pack, write_pack
 from keepstone.repository.session import Session
 
 _BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -59,6 +58,10 @@ class Staging:
         """What the store had already, and where."""
         self._needs: set[PackName] = set()
         self._pack_names: dict[tuple[str, int], PackName | None] = {}
+        self._behind: PackBehind | None = None
+        """A pack on its way to the storage, while the next is collected."""
+        self._failure: KeepstoneError | None = None
+        """Why a pack that was behind could not be written: what was in it is gone."""
 
     def add(self, raw: bytes, digest: Digest | None = None, kind: Kind = Kind.BLOB) -> Digest:
         """Keep one blob of at most a chunk's size; return its digest."""
@@ -92,6 +95,29 @@ class Staging:
         self._written_digests.add(bytes(digest))
         if self._builder.size >= PACK_BYTES_TARGET:
             self._write()
+
+    def _added_behind(self, digest: Digest) -> None:
+        """As `_added`, but go on while the pack is being written."""
+        self._written_digests.add(bytes(digest))
+        if self._builder.size >= PACK_BYTES_TARGET:
+            self._await_pack()
+            self._behind = PackBehind(self._session, self._builder, self._base)
+            self._builder = PackBuilder(self._origin)
+
+    def _await_pack(self) -> None:
+        """Return when no pack is on its way any more.
+
+        Raises:
+            KeepstoneError: one could not be written, now or before; nothing of this can be committed.
+        """
+        if self._behind is not None:
+            try:
+                self._written.append(self._behind.record())
+            except KeepstoneError as error:
+                self._failure = error
+            self._behind = None
+        if self._failure is not None:
+            raise self._failure
 
     def rely_on(self, packs: Iterable[PackName]) -> None:
         """Rest on live packs that hold what this commit's content names."""
@@ -163,7 +189,7 @@ class Staging:
 
     def add_content(self, chunks: Callable[[], Iterable[bytes]]) -> tuple[Digest, int]:
         """Keep content of any size; return its digest and size in bytes. `chunks` may be asked for it twice."""
-        hasher = blake3()
+        hasher = blake3(max_threads=hash_threads())
         incoming = Incoming(_hashed(chunks(), hasher))
         if incoming.fill(CHUNK_BYTES + 1) <= CHUNK_BYTES:
             raw = incoming.take(CHUNK_BYTES)
@@ -174,6 +200,21 @@ class Staging:
             size = self._rely_on_whole(digest)
             if size is not None:
                 return digest, size
+        try:
+            pieces = self._add_cut(incoming)
+        except BaseException:
+            with suppress(KeepstoneError):
+                self._await_pack()
+            raise
+        self._await_pack()
+        digest = Digest(hasher.digest())
+        if self._rely_on_whole(digest) is None and digest not in self._written_digests:
+            self._builder.add(digest, encode_recipe(pieces), Kind.RECIPE)
+            self._added(digest)
+        return digest, sum(piece.size for piece in pieces)
+
+    def _add_cut(self, incoming: Incoming) -> list[Piece]:
+        """Keep content that is too large for one piece; return its pieces."""
         pieces: list[Piece] = []
         batch: list[bytes] = []
         size = 0
@@ -183,12 +224,7 @@ class Staging:
             if size >= _BATCH_BYTES:
                 pieces += self._add_pieces(batch)
                 batch, size = [], 0
-        pieces += self._add_pieces(batch)
-        digest = Digest(hasher.digest())
-        if self._rely_on_whole(digest) is None and digest not in self._written_digests:
-            self._builder.add(digest, encode_recipe(pieces), Kind.RECIPE)
-            self._added(digest)
-        return digest, sum(piece.size for piece in pieces)
+        return pieces + self._add_pieces(batch)
 
     def _add_pieces(self, raws: list[bytes]) -> list[Piece]:
         """Keep consecutive pieces, in their order."""
@@ -205,7 +241,7 @@ class Staging:
         stored = self._builder.shrink(list(fresh.values()))
         for (digest, raw), shorter in zip(fresh.items(), stored, strict=True):
             self._builder.add_shrunk(digest, raw, shorter)
-            self._added(digest)
+            self._added_behind(digest)
         return pieces
 
     def _rely_on_whole(self, digest: Digest) -> int | None:
@@ -240,6 +276,7 @@ class Staging:
 
     def settle(self) -> None:
         """Write what is too large to ride in the commit itself; call before `draft`."""
+        self._await_pack()
         if self._builder.size > _INLINE_BLOBS_MAX:
             self._write()
 
@@ -254,29 +291,14 @@ class Staging:
         fresh._written_digests = set(self._written_digests)
         state = self._session.log.state
         for record in self._written:
-            fresh._written.append(record if _can_be_added(record, state) else fresh._rewritten(record))
+            if not _can_be_added(record, state):
+                # Its name can never be added any more: the same bytes under a new one.
+                record = rewrite_pack(self._session, record, fresh._base)
+            fresh._written.append(record)
         for digest, place in self._relied.items():
             fresh._rely_again(digest, place)
         fresh.settle()
         return fresh
-
-    def _rewritten(self, record: PackRecord) -> PackRecord:
-        # Its name can never be added any more: the same bytes under a new one.
-        renamed = msgspec.structs.replace(record, name=PackName(self._base, record.name.digest))
-        try:
-            data = self._session.storage.read(record.name.key)
-            # What is damaged must not get a name that says it is whole.
-            if (found := Digest.of(data)) != record.name.digest:
-                raise DigestMismatchError(
-                    f"pack {record.name} reads as {found}",
-                    expected=record.name.digest.hex(),
-                    actual=str(found),
-                    hint="save it again; `keepstone fsck` tells what else is damaged",
-                )
-            put_pack(self._session.storage, renamed, lambda: (part for part in (data,)))
-        except ObjectNotFoundError as error:
-            raise _gone(f"pack {record.name}") from error
-        return renamed
 
     def _rely_again(self, digest: Digest, place: Place) -> None:
         found = self._session.entries.find_blob(digest)
@@ -289,7 +311,7 @@ class Staging:
         try:
             raw = blobs.read_frame(place, digest) if is_recipe(place) else blobs.read(place, digest)
         except BlobNotFoundError as error:
-            raise _gone(f"blob {digest}") from error
+            raise gone(f"blob {digest}") from error
         self._builder.add(digest, raw, Kind(place.kind))
 
     def stream_blob(self, digest: Digest) -> Iterator[bytes]:
@@ -307,6 +329,7 @@ class Staging:
             return decode_recipe(raw, where="a new pack") if kind == Kind.RECIPE else raw
         blobs = self._session.blobs
         if digest in self._written_digests:
+            self._await_pack()
             for record in self._written:
                 pack = PackPlace(record.name.key, 0, record.size, record.footer_size)
                 place = blobs.find(pack, digest)
@@ -364,27 +387,3 @@ def _hashed(chunks: Iterable[bytes], hasher: blake3) -> Iterator[bytes]:
 def _can_be_added(record: PackRecord, state: State) -> bool:
     """Whether a pack's name may still come to be live: not below the floor, nor once somebody added and dropped it."""
     return record.name.base >= state.floor and record.name not in state.dropped
-
-
-def _gone(what: str) -> StaleDraftError:
-    return StaleDraftError(
-        f"{what}, which this relies on, was collected as garbage meanwhile",
-        rule=Rule.NEEDS,
-        hint="do it again",
-    )
-
-
-def packs_holding(session: Session, digests: Iterable[Digest]) -> set[PackName]:
-    """Return live packs that hold these blobs: what a commit that relies on them states as needed.
-
-    Raises:
-        StaleDraftError: one is in no live pack.
-    """
-    needs: set[PackName] = set()
-    for digest in digests:
-        place = session.entries.find_blob(digest)
-        name = session.entries.pack_name(place) if place else None
-        if name is None:
-            raise StaleDraftError(f"blob {digest}, which this relies on, is in no live pack", rule=Rule.NEEDS)
-        needs.add(name)
-    return needs
