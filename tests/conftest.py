@@ -18,6 +18,11 @@ settings.load_profile("everywhere")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="also run what the continuous integration runs: twice the faults",
+    )
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
     parser.addoption("--servers", action="store_true", help="also run the tests against ministack and s3rver")
     parser.addoption(
@@ -32,16 +37,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "thorough: more of the same; runs only with --thorough or --long")
     config.addinivalue_line("markers", "long: takes minutes; runs only with --long")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
-    skip = pytest.mark.skip(reason="takes minutes: run with --long")
+    is_long = config.getoption("--long")
+    is_thorough = is_long or config.getoption("--thorough")
     for item in items:
-        if "long" in item.keywords:
-            item.add_marker(skip)
+        if "long" in item.keywords and not is_long:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+        if "thorough" in item.keywords and not is_thorough:
+            item.add_marker(pytest.mark.skip(reason="more of the same: run with --thorough"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

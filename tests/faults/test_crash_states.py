@@ -17,6 +17,8 @@ from tests.faults.crash_recording import Recorder, points
 from tests.faults.crash_scripts import PAIRS, SCENARIOS, history, random_work
 
 KINDS = {"unnamed": True, "named": False}
+"""How files are born: without a name, as on Linux, or with one that is replaced."""
+EACH_KIND = ["unnamed", pytest.param("named", marks=pytest.mark.thorough)]
 STATES, STATES_LONG = 130, 4_000
 """Looked at after each work of one process, for each way in which files are born."""
 AGAIN, AGAIN_LONG = 8, 60
@@ -96,7 +98,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_loss_of_power_keeps_every_promise(
     recorder: Recorder, name: str, kind: str, is_long: bool, record_property: Count
@@ -118,7 +120,7 @@ def test_a_loss_of_power_keeps_every_promise(
     assert states >= LEAST[name][list(KINDS).index(kind)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_a_loss_of_power_in_work_drawn_at_random(
     recorder: Recorder, seed: int, kind: str, is_long: bool, record_property: Count
 ) -> None:
@@ -130,7 +132,7 @@ def test_a_loss_of_power_in_work_drawn_at_random(
     assert seed >= DRAWN_SEEDS or found.states >= LEAST_DRAWN
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("name", [name for name, pair in PAIRS.items() if not pair.waits])
 def test_two_processes_at_once_keep_every_promise(
     recorder: Recorder, name: str, kind: str, is_long: bool, record_property: Count
@@ -138,7 +140,7 @@ def test_two_processes_at_once_keep_every_promise(
     _look_at_pair(recorder, recorder.record_interleaved, name, kind, is_long, record_property)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("name", PAIRS)
 def test_what_follows_a_killed_process_keeps_every_promise(
     recorder: Recorder, name: str, kind: str, is_long: bool, record_property: Count

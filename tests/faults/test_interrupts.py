@@ -139,6 +139,7 @@ def test_opening_and_closing_can_be_interrupted_anywhere(tmp_path: Path) -> None
     assert held.held_count() <= locks
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_real_signals_in_a_busy_loop_lose_nothing(tmp_path: Path) -> None:
     program = textwrap.dedent(

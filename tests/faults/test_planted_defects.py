@@ -17,7 +17,12 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 RIGHT_REASONS = {"AssertionError", "KeepstoneError", "Failed"}
 """`Failed`: an error that was expected did not come."""
-ALL = [pytest.param(defect, id=defect.name) for defect in DEFECTS.values()]
+EVERYDAY = 4
+"""Every fourth is planted whenever the tests run; all of them with --thorough."""
+ALL = [
+    pytest.param(defect, id=defect.name, marks=[pytest.mark.thorough] if number % EVERYDAY else [])
+    for number, defect in enumerate(DEFECTS.values())
+]
 
 
 @pytest.fixture(scope="module")

@@ -364,8 +364,15 @@ class StoreMachine(RuleBasedStateMachine):
 EVERY = list(HealthCheck)
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=EVERY
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=EVERY
 )
+
+
+@pytest.mark.thorough
+class TestStoreThoroughly(StoreMachine.TestCase):
+    """The same for a quarter of a minute."""
+
+    settings = settings(max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=EVERY)
 
 
 @pytest.mark.long
