@@ -27,14 +27,15 @@ def run(settings: Settings) -> list[Case]:
     tools = available()
     cases: list[Case] = []
     for succession in SUCCESSIONS:
-        folder = settings.new_folder("versions")
+        folder = settings.new_folder(f"versions-{succession.id}")
         try:
             versions = succession.make(settings, folder / "made")
         except ServerFailedError as error:
             sys.stderr.write(f"without {succession.id}: {error}\n")
             continue
         cases += _Measured(settings, succession, folder, versions, tools).cases()
-    shutil.rmtree(settings.folder / "versions", ignore_errors=True)
+        if not succession.has_many_files:
+            shutil.rmtree(folder)
     return cases
 
 
@@ -73,7 +74,7 @@ class _Measured:
         ]
 
     def _turn(self, turn: int) -> None:
-        work = self._folder / "work"
+        work = self._folder / f"work-{turn}"
         keepers = {name: KEEPERS[name](work / str(number)) for number, name in enumerate(self._tools)}
         for keeper in keepers.values():
             keeper.prepare()
@@ -89,7 +90,8 @@ class _Measured:
             self._seconds[name].append(sum(cost.seconds for cost in taken[1:]))
             self._added[name].append((keepers[name].kept_bytes() - begun[name]) / 2**20)
             self._peak[name].append(max(cost.peak for cost in taken))
-        shutil.rmtree(work)
+        if not self._succession.has_many_files:
+            shutil.rmtree(work)
 
     def _as_values(self) -> None:
         place = self._folder / "values"

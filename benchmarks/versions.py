@@ -38,6 +38,8 @@ class Succession(NamedTuple):
     title: str
     make: Callable[[Settings, Path], list[Path]]
     """Makes the versions below a folder; returns the folder of each."""
+    has_many_files: bool = False
+    """For minutes, ext4 makes new files slowly where many have just been removed: these stay until the end."""
     is_in_turns: bool = True
     """Whether it is measured more than once: not what takes minutes."""
 
@@ -164,8 +166,16 @@ def _wheel(name: str, version: str) -> Path:
 SUCCESSIONS: Final = (
     Succession("edits", f"1 GiB of random bytes, then with {EDITS} scattered edits", edited_file),
     Succession(
-        "checkpoints", f"{CHECKPOINTS} checkpoints of a fine-tuning, with the optimizer", checkpoints, False
+        "checkpoints",
+        f"{CHECKPOINTS} checkpoints of a fine-tuning, with the optimizer",
+        checkpoints,
+        is_in_turns=False,
     ),
-    Succession("files", f"{FILES:,} files of 1 KB, then with some changed", small_files),
-    Succession("wheels", "numpy, scipy and pandas unpacked, then their next releases", unpacked_wheels),
+    Succession("files", f"{FILES:,} files of 1 KB, then with some changed", small_files, has_many_files=True),
+    Succession(
+        "wheels",
+        "numpy, scipy and pandas unpacked, then their next releases",
+        unpacked_wheels,
+        has_many_files=True,
+    ),
 )
