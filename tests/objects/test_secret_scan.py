@@ -48,6 +48,9 @@ NAMED: Final = (
     "OPENAI_API_KEY={}", "export HF_TOKEN='{}'", '"client_secret": "{}"', "x-api-key: {}", "password := \"{}\"",
     "aws_secret_access_key = {}", "{{\"auth\": {{\"accessToken\":\"{}\"}}}}", "--api-key={}",
 )  # fmt: skip
+PROSE: Final = "Nothing to see here. " * 300
+PADDING: Final = b" \n" * 3000
+"""Makes content long, and changes nothing in it."""
 
 
 @pytest.mark.parametrize("kind", SECRETS)
@@ -64,6 +67,48 @@ def test_each_kind_is_found_in_json_with_its_place(kind: str) -> None:
     found = find_secrets_in_json(json.dumps(document).encode())
 
     assert [str(secret) for secret in found] == [f"{kind} (messages[1].content)"]
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_each_kind_is_found_in_long_content_too(kind: str) -> None:
+    found = find_secrets(f"{PROSE}\n  before {SECRETS[kind]} after\n{PROSE}".encode())
+
+    assert [str(secret) for secret in found] == [f"{kind} (line 2)"]
+
+
+def test_short_and_long_content_are_searched_alike() -> None:
+    # Up to a few KiB each start is looked for by itself, beyond that in groups: one is the measure of the other.
+    secrets = [*SECRETS.values(), *(line.format(some(32)) for line in NAMED)]
+    innocent = [content.decode()[:200] for content in corpus().values()]
+    starts = [start for shape in SECRETS.values() for start in (shape[:3], shape[:4], shape[:7], shape[:12])]
+    joints = [
+        "",
+        " ",
+        "\n",
+        "=",
+        ": ",
+        '"',
+        "-",
+        "--",
+        "_",
+        "x",
+        "A",
+        "k",
+        "KEY",
+        "Token",
+        "sk-ant-",
+        "AKIAKIA",
+    ]
+    mixing, mixes, hits = random.Random(11), 0, 0
+    for _ in range(600):
+        bits = [mixing.choice(mixing.choice((secrets, innocent, starts, joints, joints))) for _ in range(20)]
+        short = "".join(bits).encode()[:4000]
+        found = find_secrets(short)
+        assert find_secrets(short + PADDING) == found, short
+        assert [secret.kind for secret in find_secrets(PADDING + short)] == [secret.kind for secret in found]
+        mixes, hits = mixes + 1, hits + len(found)
+
+    assert hits > mixes
 
 
 @pytest.mark.parametrize("line", NAMED)
@@ -106,6 +151,7 @@ def test_what_is_found_is_never_repeated() -> None:
 
 def test_no_alarm_for_innocent_content_and_the_docs_say_how_much_was_looked_at() -> None:
     innocent = corpus()
+    innocent |= {f"long {what}": content + PADDING for what, content in innocent.items()}
     innocent |= {str(path): path.read_bytes() for path in sorted((ROOT / "src").rglob("*.py"))}
     alarms = {what: found for what, content in innocent.items() if (found := find_secrets(content))}
 

@@ -2,8 +2,9 @@
 
 Layer: objects. `redact` removes from configurations whatever may be a credential; this looks at payloads, where a
 false alarm costs more than there, so that every shape is narrow and a value must look random. Fixed beginnings are
-looked for first; patterns are compiled and run only where one was found, so that innocent content costs almost nothing.
-What is found never stands in the result.
+looked for first; patterns are compiled and run only where one was found. In content of more than a few KiB, beginnings
+that share a rare character are looked for together, by that character, which takes a third of the time. What is found
+never stands in the result.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -40,7 +41,7 @@ class _Shape(NamedTuple):
     starts: tuple[bytes, ...]
     """Texts that it begins with, at least one of them."""
     pattern: bytes
-    """Matched where a start was found; its group 1, if it has one, is what must look random."""
+    """Matched where a start was found; its group 1, if it has one, is what must look random, or like a password."""
 
 
 _SHAPES: Final = (
@@ -90,12 +91,16 @@ _SHAPES: Final = (
         (b"eyJ",),
         rb"(?<![A-Za-z0-9_+/-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.([A-Za-z0-9_-]{16,})",
     ),
+    _Shape(
+        "a password in a URL",
+        (b"://",),
+        rb"://[^/\s:@?#\"'<>\\]{0,64}:([^/\s@?#\"'<>\\]{1,128})@[A-Za-z0-9\[]",
+    ),
 )
-_STARTS: Final = tuple((start, shape) for shape in _SHAPES for start in shape.starts)
+_SHAPE_OF: Final = {start: shape for shape in _SHAPES for start in shape.starts}
+_BEARER_START: Final = b"bearer "
 _BEARER: Final = rb"bearer +([A-Za-z0-9._~+/-]{20,}=*)"
-_URL: Final = rb"://[^/\s:@?#\"'<>\\]{0,64}:([^/\s@?#\"'<>\\]{1,128})@[A-Za-z0-9\[]"
 _NAME_PARTS: Final = (b"key", b"token", b"secret", b"passw", b"pwd", b"passphrase", b"credential")
-_NAMED: Final = (*_NAME_PARTS, b"bearer ")
 _ASSIGNED: Final = (
     rb"[A-Za-z0-9_]{0,32}(?P<end>)\\?[\"']?\s{0,4}(?::=|=>|=|:)\s{0,4}"
     rb"(?:\\?[\"']([^\s\"'\\<>{}$()]{16,512})\\?[\"']"
@@ -113,6 +118,37 @@ _PLACEHOLDER_PASSWORDS: Final = frozenset(
 )
 _ENTROPY_MIN: Final = 3.0
 """Bits a character; 16 random hexadecimal digits have 3.2, words of a language that are joined 3.4 and no digits."""
+
+
+class _Group(NamedTuple):
+    """Starts that are looked for together."""
+
+    pivot: bytes
+    """What all of them hold, and most content seldom; it never overlaps itself."""
+    starts: tuple[bytes, ...]
+
+
+class _Starts(NamedTuple):
+    """What is looked for in one content."""
+
+    each: tuple[bytes, ...]
+    groups: tuple[_Group, ...]
+    """The same starts, each in one group."""
+
+
+def _grouped(starts: Iterable[bytes], pivots: tuple[bytes, ...]) -> _Starts:
+    """Return the starts, each in the group of the first pivot that it holds."""
+    groups: dict[bytes, list[bytes]] = {pivot: [] for pivot in pivots}
+    for start in starts:
+        groups[next(pivot for pivot in pivots if pivot in start)].append(start)
+    return _Starts(tuple(starts), tuple(_Group(pivot, tuple(members)) for pivot, members in groups.items()))
+
+
+_SHAPED: Final = _grouped(_SHAPE_OF, (b"A", b"_", b"-", b"J", b"x", b"://", b"."))
+_NAMED: Final = _grouped((_BEARER_START, *_NAME_PARTS), (b"k", b"w", b"cr", b"ph", b"bearer "))
+"""In lower case."""
+_ONE_BY_ONE_BYTES_MAX: Final = 4096
+"""In content up to here starts are looked for one by one: compiling the patterns of groups would take longer."""
 
 
 @functools.cache
@@ -189,47 +225,78 @@ class _Hit(NamedTuple):
 def _found(content: bytes) -> dict[int, _Hit]:
     """Return where each begins, and what it is."""
     found: dict[int, _Hit] = {}
-    for start, shape in _STARTS:
-        # Asked here: a generator for each of thirty starts would cost more than all the looking.
-        if start in content:
-            for match in _matches(content, content, start, shape.pattern):
-                if not match.re.groups or _is_random(match[1]):
-                    found[match.start()] = _Hit(shape.kind, match.end())
-    if b"://" in content:
-        for match in _matches(content, content, b"://", _URL):
-            if _is_password(match[1]):
-                found[match.start()] = _Hit("a password in a URL", match.end(1))
-    lowered = content.lower()
-    if any(part in lowered for part in _NAMED):
-        # What is of a known shape has been found, whatever it is called.
-        shaped = list(found.items())
-        for offset, hit in _found_by_name(content, lowered):
-            if not any(begin <= offset < known.end for begin, known in shaped):
-                found[offset] = hit
-    return found
+    for start, offset in _starts_in(content, _SHAPED):
+        shape = _SHAPE_OF[start]
+        match = _compiled(shape.pattern).match(content, offset)
+        if match and _is_secret(shape, match):
+            found[offset] = _Hit(shape.kind, match.end(match.re.groups))
+    # What is of a known shape has been found, whatever it is called.
+    shaped = list(found.items())
+    for offset, hit in _found_by_name(content):
+        if not any(begin <= offset < known.end for begin, known in shaped):
+            found[offset] = hit
+    return dict(sorted(found.items())) if found else found
 
 
-def _found_by_name(content: bytes, lowered: bytes) -> Iterator[tuple[int, _Hit]]:
-    for match in _matches(content, lowered, b"bearer ", _BEARER):
-        if _is_random(match[1]):
-            yield match.start(1), _Hit("a bearer token", match.end(1))
-    for part in _NAME_PARTS:
-        for match in _matches(content, lowered, part, _ASSIGNED):
+def _found_by_name(content: bytes) -> Iterator[tuple[int, _Hit]]:
+    assigned_at = None
+    for start, offset in _starts_in(content.lower(), _NAMED):
+        if start == _BEARER_START:
+            match = _compiled(_BEARER, re.IGNORECASE).match(content, offset)
+            if match and _is_random(match[1]):
+                yield match.start(1), _Hit("a bearer token", match.end(1))
+            continue
+        assigned_at = assigned_at or _compiled(_ASSIGNED).match
+        match = assigned_at(content, offset)
+        if match:
             group = 2 if match[2] is not None else 3
             if _is_random(match[group]) and _names_a_secret(content, match):
                 yield match.start(group), _Hit("a credential by its name", match.end(group))
 
 
-def _matches(content: bytes, searched: bytes, start: bytes, pattern: bytes) -> Iterator[re.Match[bytes]]:
-    offset = searched.find(start)
-    if offset < 0:
+def _starts_in(content: bytes, starts: _Starts) -> Iterator[tuple[bytes, int]]:
+    """Yield each start that stands in content, with its offset."""
+    if len(content) <= _ONE_BY_ONE_BYTES_MAX:
+        for start in starts.each:
+            if start in content:
+                offset = content.find(start)
+                while offset >= 0:
+                    yield start, offset
+                    offset = content.find(start, offset + 1)
         return
-    match_at = _compiled(pattern, re.IGNORECASE if searched is not content else 0).match
-    while offset >= 0:
-        match = match_at(content, offset)
-        if match:
-            yield match
-        offset = searched.find(start, offset + 1)
+    for group in starts.groups:
+        for seen in _group_pattern(group).finditer(content):
+            start = group.starts[(seen.lastindex or 1) - 1]
+            yield start, seen.start() - start.rindex(group.pivot)
+
+
+@functools.cache
+def _group_pattern(group: _Group) -> re.Pattern[bytes]:
+    """Return what matches the last pivot of each start; the number of its group is that of the start.
+
+    It begins with the pivot itself, which `re` looks for faster than `bytes.find` for most starts. Then the characters
+    before the pivot reject nearly all of what is none, then each start is compared.
+    """
+    halves = [start.rpartition(group.pivot) for start in group.starts]
+    width = min(2, *(len(before) for before, _, _ in halves))
+    near = b"".join(
+        b"[" + re.escape(bytes({before[place] for before, _, _ in halves})) + b"]"
+        for place in range(-width, 0)
+    )
+    pivot = re.escape(group.pivot)
+    each = b"|".join(
+        (b"(?=" + re.escape(after) + b")" if after else b"")
+        + (b"(?<=" + re.escape(before) + pivot + b")" if before else b"")
+        + b"()"
+        for before, _, after in halves
+    )
+    return re.compile(pivot + (b"(?<=" + near + pivot + b")" if near else b"") + b"(?:" + each + b")")
+
+
+def _is_secret(shape: _Shape, match: re.Match[bytes]) -> bool:
+    if not match.re.groups:
+        return True
+    return _is_password(match[1]) if b"://" in shape.starts else _is_random(match[1])
 
 
 def _names_a_secret(content: bytes, match: re.Match[bytes]) -> bool:
