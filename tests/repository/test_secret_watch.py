@@ -72,6 +72,51 @@ def test_files_of_a_folder_are_looked_at_up_to_a_mebibyte(store: Store, tmp_path
         store.save("data", folder, secrets="refuse")
 
 
+def test_content_that_the_store_has_is_not_warned_about_again(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / ".env").write_text(f"HF_TOKEN={KEY}\n")
+    (folder / "notes.txt").write_text("one")
+    with pytest.warns(SecretsWarning):
+        store.save("data", folder)
+
+    (folder / "notes.txt").write_text("two")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SecretsWarning)
+        assert store.save("data", folder).number == 2
+        store.save("other", folder)
+
+    (folder / ".env").write_text(f"A=1\nHF_TOKEN={KEY}\n")
+    with pytest.warns(SecretsWarning, match=r"a GitHub token \(\.env, line 2\)"):
+        store.save("data", folder)
+
+
+def test_known_content_is_refused_all_the_same(store: Store) -> None:
+    store.save("a", KEY, secrets="off")
+
+    with pytest.raises(InvalidInputError, match="not saved"):
+        store.save("b", KEY, secrets="refuse")
+    assert store.names() == ["a"]
+
+
+def test_a_save_that_failed_leaves_content_to_be_warned_about(store: Store) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SecretsWarning)
+        for _ in range(2):
+            with pytest.raises(SecretsWarning):
+                store.save("a", KEY)
+
+
+def test_the_same_content_twice_in_one_save_is_named_at_both_places(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text(KEY)
+
+    with pytest.warns(SecretsWarning, match=r"\(a\.txt, line 1\), a GitHub token \(b\.txt, line 1\)"):
+        store.save("data", folder)
+
+
 def test_metadata_is_looked_at_too(store: Store) -> None:
     with pytest.warns(SecretsWarning, match=r"a GitHub token \(metadata: by\.token\)"):
         store.save("a", 1, metadata={"by": {"token": KEY}})

@@ -130,7 +130,8 @@ class Store(Upkeep, Exchange, Origins):
         What equals the newest version in content, metadata and parents makes no new one (`created_new` is False);
         `aliases` move either way. `expected` is the digest that the newest version must have, None for "no version
         yet". `serializer` names one where the value's type does not decide. `secrets` says what to do where text or
-        JSON of up to 1 MiB looks like it holds credentials: "warn" (a `SecretsWarning`), "refuse" or "off".
+        JSON of up to 1 MiB looks like it holds credentials: "warn" (a `SecretsWarning`, when the store does not have
+        the content yet), "refuse" or "off".
 
         Raises:
             InvalidInputError: a name, an alias or metadata cannot be accepted, or credentials are refused.

@@ -208,6 +208,7 @@ class Repository:
         parts: list[Part] = []
         for source in dumped.parts:
             digest, size = staging.add_content(partial(watch.passing, source))
+            watch.passed(source.path, known=staging.found_in_store(digest))
             parts.append(Part(source.path, digest, size, source.mode))
         watch.warn()
         manifest = Manifest(

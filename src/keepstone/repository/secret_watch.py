@@ -1,7 +1,11 @@
 """Watching for credentials in what is saved: a warning, or a refusal before anything is stored.
 
-Layer: repository. Text and JSON are looked at, part by part, while they pass by on their way into the store. What is
-saved is never altered, and what was found is never shown: only where it is, and of what kind.
+Layer: repository. Text and JSON are looked at, part by part, once they have passed by on their way into the store. What
+is saved is never altered, and what was found is never shown: only where it is, and of what kind.
+
+A warning is for what comes into the store: content that it has already is not looked at again, whatever name it had. It
+was looked at then, or somebody said "off"; and the same warning at every save would teach people not to look. A refusal
+is about what is saved, so that everything is looked at, known or not.
 """
 
 from __future__ import annotations
@@ -47,8 +51,8 @@ class SecretWatch:
         self._is_json = serializer == _JSON_ID
         self._secrets: Secrets = secrets
         self._found: list[Secret] = []
-        self._looked_at: set[str] = set()
-        """Paths: whoever stores a part may read it twice."""
+        self._passing = b""
+        """The content of the part that is being stored; empty where it is not to be looked at."""
 
     def look_before(self, dumped: Dumped, metadata: Mapping[str, Any] | None) -> None:
         """Look at metadata; where credentials are refused, at all the rest as well, before any of it is stored.
@@ -72,14 +76,19 @@ class SecretWatch:
             )
 
     def passing(self, part: PartSource) -> Iterable[bytes]:
-        """Return the content of a part, having looked at it."""
+        """Return the content of a part; `passed` looks at it. Whoever stores it may ask for it twice."""
+        self._passing = b""
         chunks = part.source.chunks(_READ_BYTES)
-        if self._secrets != "warn" or part.source.size > SCAN_BYTES_MAX or part.path in self._looked_at:
+        if self._secrets != "warn" or part.source.size > SCAN_BYTES_MAX:
             return chunks
-        self._looked_at.add(part.path)
-        content = b"".join(chunks)
-        self._look_at(part.path, content)
-        return (content,)
+        self._passing = b"".join(chunks)
+        return (self._passing,)
+
+    def passed(self, path: str, *, known: bool) -> None:
+        """Look at the part that was stored, unless the store had its content already."""
+        if self._passing and not known:
+            self._look_at(path, self._passing)
+        self._passing = b""
 
     def warn(self) -> None:
         """Say what was found, if anything was, to whoever called into Keepstone."""

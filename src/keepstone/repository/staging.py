@@ -163,6 +163,10 @@ class Staging:
         place = self._session.entries.find_blob(digest)
         return place is not None and not is_recipe(place)
 
+    def found_in_store(self, digest: Digest) -> bool:
+        """Whether this was staged, and was not written because the store has it."""
+        return digest in self._relied
+
     def held(self, digest: Digest) -> bytes | None:
         """Return a blob that is here already, verified; None where it is not, or is large, or cannot be read."""
         if not self.holds(digest):
