@@ -1,7 +1,7 @@
 """Blobs on their way into one commit: large ones are written as packs at once, small ones ride in the commit.
 
 Layer: repository. What the store has already is not written again; the commit then states the packs that it relies on.
-Memory stays within one pack whatever the content's size.
+Memory stays within two packs whatever the content's size: one is written while the next is collected.
 """
 
 from __future__ import annotations
