@@ -208,6 +208,7 @@ def test_a_pack_that_cannot_be_written_ends_the_save_and_its_transaction(
 ) -> None:
     monkeypatch.setattr("keepstone.repository.staging.PACK_BYTES_TARGET", 4 * MIB)
     place, slow = slow_place(monkeypatch)
+    slow.reads_at_once = 1
     content = noise("much", 20 * MIB)
     packs: list[str] = []
 

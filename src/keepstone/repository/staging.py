@@ -98,6 +98,10 @@ class Staging:
 
     def _added_behind(self, digest: Digest) -> None:
         """As `_added`, but go on while the pack is being written."""
+        if self._session.storage.reads_at_once > 1:
+            # A bucket's client needs the memory of a second pack for itself, and sends parts of one side by side.
+            self._added(digest)
+            return
         self._written_digests.add(bytes(digest))
         if self._builder.size >= PACK_BYTES_TARGET:
             self._await_pack()
