@@ -54,7 +54,6 @@ class Pack(NamedTuple):
     """A finished pack, ready to be written."""
 
     parts: Sequence[bytes]
-    """Of some MiB each."""
     size: int
     """Bytes of all parts."""
     digest: Digest
@@ -74,7 +73,7 @@ class Pack(NamedTuple):
 
     def chunks(self) -> Generator[bytes]:
         """Yield the pack's bytes in chunks of some MiB."""
-        yield from self.parts
+        yield from _chunks(self.parts)
 
 
 class PackBuilder:
@@ -254,7 +253,7 @@ class PackBuilder:
         self._entries.setdefault(collection, []).append(entry)
 
     def finish(self) -> Pack:
-        """Return the whole pack; the builder is empty then, and done with."""
+        """Return the whole pack."""
         writers: dict[bytes, int] = {}
         externals: dict[bytes, int] = {}
         sections: list[Section] = []
@@ -275,12 +274,11 @@ class PackBuilder:
         frame = encode_frame(Kind.FOOTER, encode(footer))
         size_field = struct.pack("<Q", len(frame))
         trailer = _TRAILER.pack(len(frame), zlib.crc32(size_field), PACK_TRAILER_MAGIC)
-        frames, self._parts = [*self._parts, frame, trailer], []
+        parts = [*self._parts, frame, trailer]
         hasher = blake3(max_threads=hash_threads())
-        parts: list[bytes] = []
-        for chunk in _chunks(frames):
+        # Joined once more when it is written: to keep what was joined would take the memory of a second pack.
+        for chunk in _chunks(parts):
             hasher.update(chunk)
-            parts.append(chunk)
         return Pack(
             parts=parts,
             size=self.size + len(frame) + len(trailer),
@@ -309,14 +307,12 @@ class PackBuilder:
         return zstandard.ZstdCompressor(level=6).compress(raw)
 
 
-def _chunks(parts: list[bytes]) -> Iterator[bytes]:
-    """Yield `parts` joined, and take them out of the list: they are never in memory twice."""
+def _chunks(parts: Sequence[bytes]) -> Iterator[bytes]:
     waiting: list[bytes] = []
     size = 0
-    parts.reverse()
-    while parts:
-        waiting.append(parts.pop())
-        size += len(waiting[-1])
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
         if size >= _CHUNK_BYTES_MIN:
             yield b"".join(waiting)
             waiting, size = [], 0
