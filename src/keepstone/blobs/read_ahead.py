@@ -20,7 +20,8 @@ from keepstone.storage.base import ReadsRanges
 T = TypeVar("T")
 
 AHEAD_BYTES_MAX: Final = 32 * 1024 * 1024
-"""What is on its way or waiting to be taken, for one reader: three large requests. The allocator may hold twice that."""
+"""What is on its way or waiting to be taken, for one reader: three large requests. The allocator may hold
+twice that."""
 _WINDOW_BYTES_FIRST: Final = 1024 * 1024
 _WINDOW_FRACTION: Final = 5 / 6
 """Ranges are planned in windows that grow: who reads one value and leaves has not asked for all. In the worst order a
