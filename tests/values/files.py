@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -77,30 +75,6 @@ def written_meanwhile(trial: Trial) -> None:
         trial.store.save("x", path)
 
 
-def changed_by_another_thread(trial: Trial) -> None:
-    value: dict[str, Any] = {f"k{number}": {"n": number} for number in range(20_000)}
-    stop = threading.Event()
-
-    def change() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            value[f"new{number}"] = value.pop(f"new{number - 1}", 0)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    thread = threading.Thread(target=change)
-    thread.start()
-    try:
-        for _ in range(100):
-            trial.store.save("x", value)
-            trial.store.remove("x")
-    finally:
-        stop.set()
-        thread.join()
-        sys.setswitchinterval(interval)
-
-
 def kept_as_it_is(content: bytes, name: str) -> Callable[[Trial], None]:
     def check(trial: Trial) -> None:
         path = trial.fresh().with_name(name)
@@ -132,7 +106,6 @@ ODD_FILES: Final[dict[str, Callable[[Trial], object]]] = {
     "a link to itself": link_to_itself,
     "a path where nothing is": lambda trial: trial.store.save("x", trial.fresh()),
     "a file that is written to while it is saved": written_meanwhile,
-    "a dict that another thread adds to while it is saved": changed_by_another_thread,
     "a safetensors file whose header lies": kept_as_it_is(
         len(_HEADER).to_bytes(8, "little") + _HEADER + bytes(2**21), "lies.safetensors"
     ),
