@@ -12,7 +12,13 @@ from typing import Final
 import pytest
 from tests.objects.innocent import corpus
 
-from keepstone.objects.secret_scan import SCAN_BYTES_MAX, find_secrets, find_secrets_in_json, remove_secrets
+from keepstone.objects.secret_scan import (
+    SCAN_BYTES_MAX,
+    find_secrets,
+    find_secrets_in_json,
+    may_hold_secrets,
+    remove_secrets,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _RANDOM: Final = random.Random(7)
@@ -109,6 +115,33 @@ def test_short_and_long_content_are_searched_alike() -> None:
         mixes, hits = mixes + 1, hits + len(found)
 
     assert hits > mixes
+
+
+def test_many_contents_looked_at_as_one_hide_nothing() -> None:
+    endings = [
+        b"",
+        b"=",
+        b'"',
+        b"key",
+        b"api_key =",
+        b"Bearer",
+        b"sk-",
+        b"eyJ",
+        b"://",
+        b"-----BEGIN ",
+        b"\n",
+        b"A7",
+    ]
+    secrets = [*SECRETS.values(), *(line.format(some(32)) for line in NAMED)]
+    for secret in secrets:
+        for before in endings:
+            for after in endings:
+                assert may_hold_secrets([b"x" + before, secret.encode(), after + b"x"]), (
+                    before,
+                    secret,
+                    after,
+                )
+    assert not may_hold_secrets([*corpus().values(), secrets[0].encode() + b"\0"])
 
 
 @pytest.mark.parametrize("line", NAMED)

@@ -19,7 +19,13 @@ import msgspec
 
 from keepstone.foundation.errors import InvalidInputError, SecretsWarning
 from keepstone.foundation.names import shown
-from keepstone.objects.secret_scan import SCAN_BYTES_MAX, Secret, find_secrets, find_secrets_in_json
+from keepstone.objects.secret_scan import (
+    SCAN_BYTES_MAX,
+    Secret,
+    find_secrets,
+    find_secrets_in_json,
+    may_hold_secrets,
+)
 from keepstone.objects.serializer import Dumped, PartSource
 
 Secrets = Literal["warn", "refuse", "off"]
@@ -53,6 +59,9 @@ class SecretWatch:
         self._found: list[Secret] = []
         self._passing = b""
         """The content of the part that is being stored; empty where it is not to be looked at."""
+        self._stored: list[tuple[str, bytes]] = []
+        """Path and content of parts that were stored and are still to be looked at, together."""
+        self._stored_bytes = 0
 
     def look_before(self, dumped: Dumped, metadata: Mapping[str, Any] | None) -> None:
         """Look at metadata; where credentials are refused, at all the rest as well, before any of it is stored.
@@ -85,15 +94,27 @@ class SecretWatch:
         return (self._passing,)
 
     def passed(self, path: str, *, known: bool) -> None:
-        """Look at the part that was stored, unless the store had its content already."""
+        """The part was stored: it is to be looked at, unless the store had its content already."""
         if self._passing and not known:
-            self._look_at(path, self._passing)
+            self._stored.append((path, self._passing))
+            self._stored_bytes += len(self._passing)
+            if self._stored_bytes >= SCAN_BYTES_MAX:
+                self._look_at_stored()
         self._passing = b""
 
     def warn(self) -> None:
         """Say what was found, if anything was, to whoever called into Keepstone."""
+        self._look_at_stored()
         if self._found:
             warnings.warn(SecretsWarning(f"{self._summary()}; it is saved as it is"), stacklevel=_caller())
+
+    def _look_at_stored(self) -> None:
+        # A thousand small files are looked at as one first, which nearly always is the end of it.
+        if may_hold_secrets(content for _, content in self._stored):
+            for path, content in self._stored:
+                self._look_at(path, content)
+        self._stored = []
+        self._stored_bytes = 0
 
     def _look_at(self, path: str, content: bytes) -> None:
         found = find_secrets_in_json(content) if self._is_json else find_secrets(content)
