@@ -12,6 +12,7 @@ import pytest
 from tests.objects.saving import load, save
 from tests.values.trying import Trial
 
+from keepstone.objects import trees
 from keepstone.objects.standard import standard_registry
 
 
@@ -59,6 +60,14 @@ def link_to_itself(trial: Trial) -> None:
     trial.store.save("x", path)
 
 
+def too_many_files(trial: Trial) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trees, "MANIFEST_BYTES_MAX", 1000)
+        trial.store.save(
+            "x", folder_with(trial, lambda inside: [(inside / str(i)).touch() for i in range(40)])
+        )
+
+
 def written_meanwhile(trial: Trial) -> None:
     path = trial.fresh()
     path.write_bytes(bytes(3_000_000))
@@ -104,6 +113,7 @@ ODD_FILES: Final[dict[str, Callable[[Trial], object]]] = {
     "two files whose names differ only in case": names_in_two_cases,
     "links in a circle, and to their own folder, in a folder": links_in_a_circle,
     "a link to itself": link_to_itself,
+    "more files in a folder than a manifest can list": too_many_files,
     "a path where nothing is": lambda trial: trial.store.save("x", trial.fresh()),
     "a file that is written to while it is saved": written_meanwhile,
     "a safetensors file whose header lies": kept_as_it_is(

@@ -76,7 +76,8 @@ REF_VALUE_BYTES_MAX: Final = 4 * 1024
 MESSAGE_BYTES_MAX: Final = 64 * 1024
 METADATA_BYTES_MAX: Final = 1024 * 1024
 MANIFEST_FORMAT: Final = 1
-MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
+MANIFEST_BYTES_MAX: Final = 128 * 1024 * 1024
+"""A folder of one to two million files."""
 PART_PATH_BYTES_MAX: Final = 4 * 1024
 SNAPSHOT_SERIALIZER: Final = "snapshot"
 """Stands in the manifest of a snapshot of a collection, whose parts are leaves."""

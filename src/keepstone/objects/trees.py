@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from keepstone.foundation.digest import DIGEST_BYTES
 from keepstone.foundation.errors import (
     ConflictError,
     InvalidInputError,
@@ -23,7 +24,7 @@ from keepstone.foundation.errors import (
     StorageFullError,
     StoragePermissionError,
 )
-from keepstone.foundation.format import PART_PATH_BYTES_MAX
+from keepstone.foundation.format import MANIFEST_BYTES_MAX, PART_PATH_BYTES_MAX
 from keepstone.objects.manifest import Manifest, Part, PartMode, path_problem
 from keepstone.objects.serializer import PartSource, Source, file_error
 
@@ -78,11 +79,13 @@ def walk_folder(path: str | os.PathLike[str]) -> list[PartSource]:
     Names that differ only in case or Unicode form are different names.
 
     Raises:
-        SerializerError: a socket, pipe or device, or a name that is no Unicode text, lies in it.
+        SerializerError: a socket, pipe or device, or a name that is no Unicode text, lies in it; or more files
+            than a manifest can list.
         StorageError: a folder in it cannot be read.
     """
     root = os.path.realpath(path)
     parts: list[PartSource] = []
+    listed = 0
     pending = [""]
     while pending:
         inner = pending.pop()
@@ -101,6 +104,13 @@ def walk_folder(path: str | os.PathLike[str]) -> list[PartSource]:
                 pending.append(below)
             else:
                 parts.append(_entry_part(below, entry))
+                # Known before anything is read, rather than when all is stored and cannot be described.
+                listed += len(below) + DIGEST_BYTES
+                if listed > MANIFEST_BYTES_MAX:
+                    raise SerializerError(
+                        f"cannot save folder {root!a}: its first {len(parts):,} files are more than one manifest lists",
+                        hint="save the folders in it as artifacts of their own, in one transaction",
+                    )
     return sorted(parts, key=lambda part: part.path)
 
 
