@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 
 from keepstone.foundation.errors import (
     InvalidInputError,
@@ -29,22 +29,37 @@ ENTRY_POINT_GROUP: Final = "keepstone.serializers"
 PICKLE_ID: Final = "pickle"
 
 
+class _Seen(NamedTuple):
+    """What tells whether a file is as it was: a folder of a million files keeps no more of each than this."""
+
+    size: int
+    time: int
+    """Of the last change of its content [ns]."""
+    inode: int
+
+    @classmethod
+    def of(cls, facts: os.stat_result) -> _Seen:
+        return cls(facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
 class Source:
     """Where a part's bytes come from: memory, a regular file as it was when this object was made, or a maker."""
+
+    __slots__ = ("_content", "_make", "_path", "_seen", "size")
 
     def __init__(
         self,
         content: bytes | None,
         path: str,
-        facts: os.stat_result | None,
+        seen: _Seen | None,
         make: Callable[[], Iterable[bytes]] | None = None,
         size: int = 0,
     ) -> None:
         self._content = content
         self._path = path
-        self._facts = facts
+        self._seen = seen
         self._make = make
-        self.size = len(content) if content is not None else facts.st_size if facts else size
+        self.size = len(content) if content is not None else seen.size if seen else size
         """Bytes; about so many where they are made piece by piece."""
 
     @classmethod
@@ -67,14 +82,14 @@ class Source:
         """Return the source of the file at `path`; `facts` is its `lstat`, where the caller has it."""
         try:
             real = os.fspath(path) if facts else os.path.realpath(path)
-            return cls(None, real, facts or os.lstat(real))
+            return cls(None, real, _Seen.of(facts or os.lstat(real)))
         except OSError as error:
             raise file_error(error, os.fspath(path)) from error
 
     @property
     def path(self) -> Path | None:
         """The file; None for bytes in memory and for those that are made."""
-        return Path(self._path) if self._facts else None
+        return Path(self._path) if self._seen else None
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """Yield the content in pieces of at most `size` bytes; may be called again.
@@ -116,9 +131,7 @@ class Source:
 
     def _check(self, handle: int, short: bool = False) -> None:
         now = os.fstat(handle)
-        was = cast(os.stat_result, self._facts)
-        same = (now.st_size, now.st_mtime_ns, now.st_ino) == (was.st_size, was.st_mtime_ns, was.st_ino)
-        if short or not same or not stat.S_ISREG(now.st_mode):
+        if short or _Seen.of(now) != self._seen or not stat.S_ISREG(now.st_mode):
             raise SerializerError(
                 f"file {self._path!a} changed while it was being saved",
                 hint="save it again when nothing writes to it any more",
