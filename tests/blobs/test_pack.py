@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,3 +171,18 @@ def test_a_tail_that_is_too_short_is_refused(size: int) -> None:
 
     with pytest.raises(MalformedError):
         read_index(pack.data[len(pack.data) - size :], where="pack")
+
+
+def test_large_parts_are_handed_on_as_they_are_and_small_ones_joined() -> None:
+    large = [os.urandom(100_000) for _ in range(3)]
+    builder = PackBuilder(Origin.SAVE)
+    for raw in [*large, *(os.urandom(40) for _ in range(300))]:
+        builder.add(Digest.of(raw), raw)
+    pack = builder.finish()
+
+    chunks = list(pack.chunks())
+
+    assert [chunk for chunk in chunks if len(chunk) == 100_000] == large
+    # A header before each large part, and all that is small behind them in one.
+    assert len(chunks) == 7
+    assert Digest.of(b"".join(chunks)) == pack.digest

@@ -15,7 +15,6 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 import zstandard
-from blake3 import blake3
 
 from keepstone.blobs.compression import (
     DICTIONARY_BLOB_BYTES_MAX,
@@ -30,7 +29,7 @@ from keepstone.blobs.compression import (
 )
 from keepstone.blobs.footer import TOMBSTONE, Entry, Footer, PackIndex, Section, pack_section
 from keepstone.blobs.pack_frame import PACK_FRAME_HEADER_BYTES, encode_header, read_raw
-from keepstone.foundation.digest import Digest, hash_threads
+from keepstone.foundation.digest import Digest
 from keepstone.foundation.encoding import encode
 from keepstone.foundation.errors import MalformedError
 from keepstone.foundation.format import (
@@ -48,6 +47,8 @@ TRAILER_BYTES: Final = _TRAILER.size
 _SMALL: Final = DICTIONARY_BLOB_BYTES_MAX
 _CHUNK_BYTES_MIN: Final = 4 * 1024 * 1024
 """What is hashed and written at once; a pack need not be whole in memory a second time."""
+_JOINED_BYTES_MAX: Final = 64 * 1024
+"""Larger parts are hashed and written as they are: to join them takes longer than a call for each."""
 
 
 class Pack(NamedTuple):
@@ -275,14 +276,11 @@ class PackBuilder:
         size_field = struct.pack("<Q", len(frame))
         trailer = _TRAILER.pack(len(frame), zlib.crc32(size_field), PACK_TRAILER_MAGIC)
         parts = [*self._parts, frame, trailer]
-        hasher = blake3(max_threads=hash_threads())
-        # Joined once more when it is written: to keep what was joined would take the memory of a second pack.
-        for chunk in _chunks(parts):
-            hasher.update(chunk)
         return Pack(
             parts=parts,
             size=self.size + len(frame) + len(trailer),
-            digest=Digest(hasher.digest()),
+            # By one thread: several take longer for pieces of this size, and large packs have a thread of their own.
+            digest=Digest.of_chunks(_chunks(parts)),
             footer_size=len(frame) + TRAILER_BYTES,
             origin=self.origin,
             entries=sum(map(len, self._entries.values())),
@@ -311,11 +309,15 @@ def _chunks(parts: Sequence[bytes]) -> Iterator[bytes]:
     waiting: list[bytes] = []
     size = 0
     for part in parts:
-        waiting.append(part)
-        size += len(part)
-        if size >= _CHUNK_BYTES_MIN:
+        is_large = len(part) >= _JOINED_BYTES_MAX
+        if waiting and (is_large or size >= _CHUNK_BYTES_MIN):
             yield b"".join(waiting)
             waiting, size = [], 0
+        if is_large:
+            yield part
+        else:
+            waiting.append(part)
+            size += len(part)
     if waiting:
         yield b"".join(waiting)
 

@@ -32,7 +32,7 @@ Secrets = Literal["warn", "refuse", "off"]
 
 _JSON_ID: Final = "json"
 _SHOWN_MAX: Final = 5
-_READ_BYTES: Final = 4 * 1024 * 1024
+_READ_BYTES: Final = 1024 * 1024
 
 
 def check_secrets(secrets: str) -> None:
