@@ -23,9 +23,9 @@ AHEAD_BYTES_MAX: Final = 32 * 1024 * 1024
 """What is on its way or waiting to be taken, for one reader: three large requests. The allocator may hold
 twice that."""
 _WINDOW_BYTES_FIRST: Final = 1024 * 1024
-_WINDOW_FRACTION: Final = 5 / 6
+_WINDOW_FRACTION: Final = 3 / 4
 """Ranges are planned in windows that grow: who reads one value and leaves has not asked for all. In the worst order a
-whole window is held at once, so it must fit into the bound."""
+whole window is held at once, so it must fit into the bound; and it is of whole runs, three of 8 MiB."""
 _WINDOW_GROWTH: Final = 4
 _WINDOW_ITEMS_MAX: Final = 10_000
 _MISSED_MAX: Final = 4
