@@ -124,6 +124,27 @@ def test_pandas_frames_that_would_change_are_refused(pd: Any, number: int) -> No
     assert caught.value.hint
 
 
+def test_a_pandas_frame_that_changes_while_it_is_saved_is_refused(pd: Any) -> None:
+    frame = pd.DataFrame({"a": [0.0] * 200_000, "b": [0.0] * 200_000})
+    source = standard_registry().dump(frame)[1].parts[0].source
+    chunks = source.chunks(1024 * 1024)
+    next(chunks)
+    frame.loc[:, "a"] = 1.0
+
+    with pytest.raises(SerializerError, match="it changed while it was being saved") as caught:
+        list(chunks)
+    assert "save a copy" in caught.value.hint
+
+
+@pytest.mark.parametrize("names", [["key"], ["key", None]])
+def test_an_index_of_objects_is_kept_beside_the_columns(pd: Any, names: list[Any]) -> None:
+    levels = [pd.Index([b"x", b"y"], dtype=object), pd.Index([2, 1])][: len(names)]
+    index = pd.MultiIndex.from_arrays(levels, names=names) if names[1:] else levels[0].rename("key")
+    frame = pd.DataFrame({"a": [1, 2], "b": ["p", "q"]}, index=index)
+
+    pd.testing.assert_frame_equal(round_trip(frame), frame)
+
+
 # ---- polars ------------------------------------------------------------------------------------
 
 

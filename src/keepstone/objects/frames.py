@@ -80,9 +80,10 @@ def _check_index(frame: Any, table: Any, built: Any) -> None:
     if type(index).__name__ == "RangeIndex":
         return
     levels = [index.get_level_values(level) for level in range(index.nlevels)]
-    rebuilt = (
-        table.to_pandas().index if any(str(level.dtype) == "object" for level in levels) else built.index
-    )
+    rebuilt = built.index
+    if any(str(level.dtype) == "object" for level in levels):
+        stored = [name for name in table.schema.pandas_metadata["index_columns"] if isinstance(name, str)]
+        rebuilt = table.select(stored).to_pandas().index
     dtypes = [rebuilt.get_level_values(level).dtype for level in range(rebuilt.nlevels)]
     same = rebuilt.names == index.names and dtypes == [level.dtype for level in levels]
     if not same or (len(rebuilt) == len(index) and not rebuilt.equals(index)):

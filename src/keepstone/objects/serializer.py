@@ -28,6 +28,9 @@ from keepstone.objects.roundtrip import hint_for
 ENTRY_POINT_GROUP: Final = "keepstone.serializers"
 PICKLE_ID: Final = "pickle"
 
+Make = Callable[[], Iterable["bytes | memoryview"]]
+"""Gives bytes in pieces of any size, whenever it is called."""
+
 
 class _Seen(NamedTuple):
     """What tells whether a file is as it was: a folder of a million files keeps no more of each than this."""
@@ -52,7 +55,7 @@ class Source:
         content: bytes | None,
         path: str,
         seen: _Seen | None,
-        make: Callable[[], Iterable[bytes]] | None = None,
+        make: Make | None = None,
         size: int = 0,
     ) -> None:
         self._content = content
@@ -68,7 +71,7 @@ class Source:
         return cls(content, "", None)
 
     @classmethod
-    def of_maker(cls, make: Callable[[], Iterable[bytes]], size: int) -> Source:
+    def of_maker(cls, make: Make, size: int) -> Source:
         """Return the source of what `make` yields: the same pieces, of any size, whenever it is called.
 
         `size` is about how many bytes that are.
@@ -105,7 +108,7 @@ class Source:
         if self._make is not None:
             for piece in self._make():
                 for start in range(0, len(piece), size):
-                    yield piece[start : start + size]
+                    yield bytes(piece[start : start + size])
             return
         try:
             # Neither a link nor a pipe that took the file's place may be opened and waited for.
