@@ -290,6 +290,9 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path: Path) -> None:
         "for value in ({'a': 1}, 'x', b'x', 1.5, None):\n    registry.find(value).dump(value)\n"
         "names = {'pyarrow', 'pandas', 'polars', 'numpy', 'matplotlib', 'PIL', 'yaml', 'plotly', 'torch'}\n"
         "assert not names & set(sys.modules), names & set(sys.modules)\n"
+        "assert 'keepstone.objects.standard' in sys.modules\n"
+        "ours = {f'keepstone.objects.{name}' for name in ('arrays', 'tables', 'figures', 'stateful', 'tensors')}\n"
+        "assert not ours & set(sys.modules), ours & set(sys.modules)\n"
         # pyarrow itself looks for pandas when it makes a table.
         "import pyarrow\ntable = pyarrow.table({'a': [1]})\nbefore = names & set(sys.modules)\n"
         "registry.find(table).dump(table)\nassert names & set(sys.modules) == before\n"
