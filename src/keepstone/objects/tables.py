@@ -10,16 +10,16 @@ from __future__ import annotations
 import base64
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects import frames
 from keepstone.objects.libraries import import_library, is_installed, root_of, versions_of
 from keepstone.objects.manifest import Manifest, Part
-from keepstone.objects.memory import Moment
+from keepstone.objects.memory import Moment, fill
 from keepstone.objects.models import shown_type, type_name
-from keepstone.objects.serializer import Dumped, PartSource, Source
+from keepstone.objects.serializer import Dumped, PartSource, Reader, Source
 
 BATCH_ROWS: Final = 131_072
 """Rows of a batch; halved for wide rows. Source: docs/decisions/0028."""
@@ -138,7 +138,7 @@ class TableSerializer:
             return arrow.Table.from_batches([value]), {}
         return arrow.RecordBatchReader.from_stream(value).read_all(), {}
 
-    def load(self, manifest: Manifest, read: Callable[[Part], bytes], type: Any = None) -> Any:  # noqa: A002
+    def load(self, manifest: Manifest, read: Reader, type: Any = None) -> Any:  # noqa: A002
         holds = str(manifest.detail.get("holds", "pyarrow.Table"))
         wanted = holds if type is None else _wanted(type, holds)
         needs = wanted.partition(".")[0]
@@ -149,7 +149,7 @@ class TableSerializer:
         if needs in ("pandas", "polars"):
             # Before the bytes are read: pandas registers Arrow types of its own.
             import_library(needs, why, instead="or load it with type=dict, as column → list")
-        table = _read(arrow, read(manifest.parts[0]))
+        table = _read(arrow, manifest.parts[0], read)
         return _converted(arrow, table, manifest, wanted)
 
 
@@ -281,13 +281,15 @@ def _write(arrow: Any, table: Any) -> Iterator[bytes]:
 # ---- from bytes ----------------------------------------------------------------------------------
 
 
-def _read(arrow: Any, data: bytes) -> Any:
+def _read(arrow: Any, part: Part, read: Reader) -> Any:
     try:
-        with arrow.ipc.open_file(arrow.BufferReader(data)) as reader:
+        content = arrow.allocate_buffer(part.size)
+        fill(memoryview(content).cast("B"), read.chunks(part), where="table")
+        with arrow.ipc.open_file(arrow.BufferReader(content)) as reader:
             table = reader.read_all()
         # What Arrow is handed it believes: an offset that points outside would be read as memory.
         table.validate(full=True)
-    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (arrow.ArrowException, MalformedError, OSError, ValueError, KeyError) as error:
         raise MalformedError(
             f"a stored table cannot be read: {_message(error)}",
             where="table",
