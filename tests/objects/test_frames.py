@@ -237,3 +237,22 @@ def test_polars_needs_no_pyarrow(pl: Any) -> None:
 
     assert load(registry, alone).equals(frame)
     assert load(registry, alone, pa.Table).num_rows == 2
+
+
+@pytest.mark.parametrize("needed", ["pyarrow", "polars alone"])
+def test_any_damaged_polars_frame_is_a_frame_or_an_error_of_ours(
+    pl: Any, monkeypatch: pytest.MonkeyPatch, needed: str
+) -> None:
+    if needed != "pyarrow":
+        hide(monkeypatch, "pyarrow")
+    registry = standard_registry()
+    saved = save(registry, polars_frame(pl))
+    refused = 0
+    for at in range(0, saved.manifest.parts[0].size, 7):
+        flipped = damaged(saved, lambda data, at=at: data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        try:
+            assert type(load(registry, flipped)) is pl.DataFrame
+        except (SerializerError, MalformedError):
+            refused += 1
+
+    assert refused > 50

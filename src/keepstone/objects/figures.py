@@ -17,7 +17,7 @@ import msgspec
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects.libraries import import_library, root_of, versions_of
 from keepstone.objects.manifest import Manifest, Part
-from keepstone.objects.models import shown_type, type_name
+from keepstone.objects.models import decode_json, shown_type, type_name
 from keepstone.objects.serializer import Dumped, PartSource, Source
 
 _PNG: Final = "figure.png"
@@ -148,10 +148,7 @@ def _load_plotly(data: bytes, kind: Any) -> Any:
         return data
     if kind is str:
         return _text(data)
-    try:
-        plain = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise MalformedError(f"a stored figure cannot be read: {error}", where="figure") from error
+    plain = decode_json(data)
     if kind is dict:
         return plain
     if kind is not None and root_of(kind) != "plotly":
@@ -160,7 +157,15 @@ def _load_plotly(data: bytes, kind: Any) -> Any:
             hint="load it without type=, or with type=dict",
         )
     import_library("plotly", "this is a figure of plotly", instead="or load it with type=dict")
-    return importlib.import_module("plotly.io").from_json(data.decode())
+    try:
+        return importlib.import_module("plotly.io").from_json(_text(data))
+    except ValueError as error:
+        # Followed by all properties that plotly knows.
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise SerializerError(
+            f"this figure cannot be built by the installed plotly: {first}",
+            hint="pip install -U plotly, or load it with type=dict",
+        ) from error
 
 
 # ---- Pillow --------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ own, value by value.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+from collections.abc import Generator
 from typing import Any, cast
 
 from keepstone.foundation.errors import MalformedError, SerializerError
@@ -173,10 +175,20 @@ def table_of_polars(arrow: Any, value: Any) -> tuple[Any, dict[str, Any]]:
     return table, {}
 
 
+@contextlib.contextmanager
+def _panic_as_error(polars: Any) -> Generator[None]:
+    """What polars cannot read it may panic over, which is no Exception, and passes by whoever handles those."""
+    try:
+        yield
+    except polars.exceptions.PanicException as error:
+        raise ValueError(f"polars panicked: {error}") from error
+
+
 def polars_of_table(table: Any, wanted: str) -> Any:
     """Return `table` as a polars DataFrame or Series."""
     polars = import_library("polars", "a polars frame is asked for")
-    frame = polars.from_arrow(table)
+    with _panic_as_error(polars):
+        frame = polars.from_arrow(table)
     return frame if wanted == "polars.DataFrame" else _single(frame)
 
 
@@ -195,7 +207,8 @@ def load_polars_alone(manifest: Manifest, data: bytes, wanted: str) -> Any:
     """Build a polars frame where pyarrow is not installed."""
     polars = import_library("polars", f"this is a {manifest.detail.get('holds')}")
     try:
-        frame = polars.read_ipc(io.BytesIO(data))
+        with _panic_as_error(polars):
+            frame = polars.read_ipc(io.BytesIO(data))
     except Exception as error:
         raise MalformedError(f"a stored table cannot be read: {error}", where="table") from error
     return frame if wanted == "polars.DataFrame" else _single(frame)
