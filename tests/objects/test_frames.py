@@ -186,6 +186,16 @@ def test_a_polars_series_loads_as_one(pl: Any) -> None:
     assert loaded.equals(series)
 
 
+@pytest.mark.parametrize("rows", [0, 2])
+def test_polars_columns_may_have_no_name(pl: Any, rows: int) -> None:
+    series = pl.Series([1, 2], dtype=pl.Int64).head(rows)
+    frame = pl.DataFrame({"": [1.5, 2.5], "column_0": ["a", "b"]}).head(rows)
+
+    assert round_trip(series).equals(series, check_names=True)
+    assert round_trip(frame).equals(frame)
+    assert round_trip(frame).columns == ["", "column_0"]
+
+
 def test_a_lazy_frame_is_to_be_collected_first(pl: Any) -> None:
     with pytest.raises(SerializerError, match="a LazyFrame is a plan") as caught:
         save(standard_registry(), pl.DataFrame({"a": [1]}).lazy())

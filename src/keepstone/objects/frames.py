@@ -168,7 +168,7 @@ def table_of_polars(arrow: Any, value: Any) -> tuple[Any, dict[str, Any]]:
     polars = import_library("polars", "a value of it was given")
     frame = _polars_frame(value)
     table = arrow.RecordBatchReader.from_stream(frame).read_all()
-    built = polars.from_arrow(table.slice(0, 0))
+    built = _frame_of_arrow(polars, table.slice(0, 0))
     for name, dtype in frame.schema.items():
         if built.schema[name] != dtype:
             raise _refused(f"column {name!r} of type {dtype} would load as {built.schema[name]}", "cast it")
@@ -187,9 +187,17 @@ def _panic_as_error(polars: Any) -> Generator[None]:
 def polars_of_table(table: Any, wanted: str) -> Any:
     """Return `table` as a polars DataFrame or Series."""
     polars = import_library("polars", "a polars frame is asked for")
-    with _panic_as_error(polars):
-        frame = polars.from_arrow(table)
+    frame = _frame_of_arrow(polars, table)
     return frame if wanted == "polars.DataFrame" else _single(frame)
+
+
+def _frame_of_arrow(polars: Any, table: Any) -> Any:
+    # polars gives columns names of its own that have none, even where another one has that name.
+    names = cast("list[str]", table.column_names)
+    with _panic_as_error(polars):
+        frame = polars.from_arrow(table.rename_columns([str(number) for number in range(len(names))]))
+        frame.columns = names
+    return frame
 
 
 def dump_polars_alone(value: Any, holds: str) -> Dumped:
