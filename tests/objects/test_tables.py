@@ -217,6 +217,23 @@ def test_a_stream_that_is_no_table_is_refused() -> None:
         save(standard_registry(), Exporter(pa.chunked_array([[1]])))
 
 
+def test_of_a_table_in_chunks_one_batch_is_put_together_at_a_time() -> None:
+    rows = 3 * tables.BATCH_ROWS
+    column = pa.Array.from_buffers(pa.float64(), rows, [None, pa.py_buffer(bytes(8 * rows))])
+    whole = pa.table({f"c{number}": column for number in range(31)})
+    table = pa.concat_tables([whole.slice(start, 50_000) for start in range(0, rows, 50_000)])
+    source = standard_registry().dump(table)[1].parts[0].source
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        for _ in source.chunks(4 * 1024 * 1024):
+            pass
+    finally:
+        pa.set_memory_pool(before)
+
+    assert 0.9 * tables.BATCH_BYTES_MAX < pool.max_memory() < 1.2 * tables.BATCH_BYTES_MAX
+
+
 def test_a_column_that_is_there_twice_is_not_lost_in_a_dict() -> None:
     table = pa.table([[1, 2], [3, 4]], names=["a", "a"])
 

@@ -253,6 +253,14 @@ class _Collected:
         self.closed = True
 
 
+def _write_rows(writer: Any, rows: Any, schema: Any) -> None:
+    # A function, so that no copy of one batch is held while the next is made.
+    if not schema.equals(rows.schema):
+        rows = rows.cast(schema)
+    for batch in rows.combine_chunks().to_batches():
+        writer.write_batch(batch)
+
+
 def _write(arrow: Any, table: Any) -> Iterator[bytes]:
     """Yield `table` as an Arrow IPC file, uncompressed, a batch at a time."""
     schema = _plain_schema(arrow, table.schema)
@@ -264,11 +272,7 @@ def _write(arrow: Any, table: Any) -> Iterator[bytes]:
         with arrow.ipc.new_file(arrow.PythonFile(sink, "w"), schema) as writer:
             for start in range(0, table.num_rows, rows):
                 # A table without columns has as many rows as a slice asks for.
-                piece = table.slice(start, min(rows, table.num_rows - start))
-                if not schema.equals(table.schema):
-                    piece = piece.cast(schema)
-                for batch in piece.combine_chunks().to_batches():
-                    writer.write_batch(batch)
+                _write_rows(writer, table.slice(start, min(rows, table.num_rows - start)), schema)
                 yield from sink.taken()
         yield from sink.taken()
     except arrow.ArrowException as error:
