@@ -9,7 +9,8 @@ import msgspec
 
 from keepstone.foundation.digest import Digest
 from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
-from keepstone.objects.serializer import Reader, Registry
+from keepstone.objects.registry import Registry
+from keepstone.objects.serializer import Reader
 
 
 class Saved(NamedTuple):

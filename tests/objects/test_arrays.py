@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -98,7 +98,13 @@ def test_what_a_load_may_ask_for() -> None:
     assert load(number, float) == 1.5
     assert type(load(number, float)) is float
     assert type(load(number, np.float32)) is np.float32
-    for saved, kind in ((array, dict), (number, int), (array, float), (number, np.ndarray)):
+    for saved, kind in (
+        (array, dict),
+        (number, int),
+        (array, float),
+        (number, np.ndarray),
+        (number, Protocol),
+    ):
         with pytest.raises(SerializerError, match=r"the stored value is an? "):
             load(saved, kind)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import sys
 from typing import Any
 
@@ -159,3 +160,17 @@ def test_a_plotly_figure_loads_as_one_or_as_its_json() -> None:
         load(registry, saved, list)
     with pytest.raises(MalformedError):
         load(registry, damaged(saved, lambda data: data[:-1]))
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("plotly"), reason="plotly is not installed")
+@pytest.mark.parametrize("content", [b'{"data":[{"type":"no such"}]}', b'{"data":5}', b"5"])
+def test_a_plotly_figure_that_the_installed_plotly_cannot_build_loads_as_a_dict(content: bytes) -> None:
+    import plotly.graph_objects as graphs
+
+    registry = standard_registry()
+    saved = damaged(save(registry, graphs.Figure()), lambda _: content)
+
+    with pytest.raises(SerializerError, match="cannot be built by the installed plotly") as caught:
+        load(registry, saved)
+    assert "type=dict" in caught.value.hint
+    assert load(registry, saved, dict) == json.loads(content)

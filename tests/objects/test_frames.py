@@ -124,6 +124,27 @@ def test_pandas_frames_that_would_change_are_refused(pd: Any, number: int) -> No
     assert caught.value.hint
 
 
+def test_a_pandas_frame_that_changes_while_it_is_saved_is_refused(pd: Any) -> None:
+    frame = pd.DataFrame({"a": [0.0] * 200_000, "b": [0.0] * 200_000})
+    source = standard_registry().dump(frame)[1].parts[0].source
+    chunks = source.chunks(1024 * 1024)
+    next(chunks)
+    frame.loc[:, "a"] = 1.0
+
+    with pytest.raises(SerializerError, match="it changed while it was being saved") as caught:
+        list(chunks)
+    assert "save a copy" in caught.value.hint
+
+
+@pytest.mark.parametrize("names", [["key"], ["key", None]])
+def test_an_index_of_objects_is_kept_beside_the_columns(pd: Any, names: list[Any]) -> None:
+    levels = [pd.Index([b"x", b"y"], dtype=object), pd.Index([2, 1])][: len(names)]
+    index = pd.MultiIndex.from_arrays(levels, names=names) if names[1:] else levels[0].rename("key")
+    frame = pd.DataFrame({"a": [1, 2], "b": ["p", "q"]}, index=index)
+
+    pd.testing.assert_frame_equal(round_trip(frame), frame)
+
+
 # ---- polars ------------------------------------------------------------------------------------
 
 
@@ -163,6 +184,16 @@ def test_a_polars_series_loads_as_one(pl: Any) -> None:
 
     assert loaded.name == "x"
     assert loaded.equals(series)
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_polars_columns_may_have_no_name(pl: Any, rows: int) -> None:
+    series = pl.Series([1, 2], dtype=pl.Int64).head(rows)
+    frame = pl.DataFrame({"": [1.5, 2.5], "column_0": ["a", "b"]}).head(rows)
+
+    assert round_trip(series).equals(series, check_names=True)
+    assert round_trip(frame).equals(frame)
+    assert round_trip(frame).columns == ["", "column_0"]
 
 
 def test_a_lazy_frame_is_to_be_collected_first(pl: Any) -> None:
@@ -216,3 +247,22 @@ def test_polars_needs_no_pyarrow(pl: Any) -> None:
 
     assert load(registry, alone).equals(frame)
     assert load(registry, alone, pa.Table).num_rows == 2
+
+
+@pytest.mark.parametrize("needed", ["pyarrow", "polars alone"])
+def test_any_damaged_polars_frame_is_a_frame_or_an_error_of_ours(
+    pl: Any, monkeypatch: pytest.MonkeyPatch, needed: str
+) -> None:
+    if needed != "pyarrow":
+        hide(monkeypatch, "pyarrow")
+    registry = standard_registry()
+    saved = save(registry, polars_frame(pl))
+    refused = 0
+    for at in range(0, saved.manifest.parts[0].size, 7):
+        flipped = damaged(saved, lambda data, at=at: data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        try:
+            assert type(load(registry, flipped)) is pl.DataFrame
+        except (SerializerError, MalformedError):
+            refused += 1
+
+    assert refused > 50

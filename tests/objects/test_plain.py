@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.values.plain import growing
 
 from keepstone.foundation.errors import InvalidInputError, MalformedError, SerializerError
 from keepstone.foundation.format import VALUE_DEPTH_MAX, Form
@@ -185,6 +186,14 @@ def test_a_value_that_contains_itself_is_refused() -> None:
     loop["a"].append(loop)
 
     assert str(refusal(loop)) == "cannot save value: a value that contains itself at $.a[0]"
+
+
+@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: {"a": v}, lambda v: (1, {"b": v})])
+def test_a_dict_that_is_added_to_while_it_is_saved_is_refused(wrap: Any) -> None:
+    value = growing()
+
+    assert "cannot save value: it changed while it was being saved" in str(refusal(wrap(value)))
+    assert list(value) == ["first", "later"]
 
 
 @pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: (v,), lambda v: [v, 0.5]])

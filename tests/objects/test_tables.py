@@ -7,6 +7,7 @@ import decimal
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,23 @@ def test_wide_rows_make_batches_of_fewer() -> None:
 
     assert len(pieces) >= 4
     assert max(map(len, pieces)) < 2 * tables.BATCH_BYTES_MAX
+    assert pa.ipc.open_file(pa.BufferReader(b"".join(pieces))).num_record_batches >= 4
+
+
+def test_a_table_is_copied_a_small_piece_at_a_time() -> None:
+    rows = 2 * tables.BATCH_ROWS
+    column = pa.Array.from_buffers(pa.float64(), rows, [None, pa.py_buffer(bytes(8 * rows))])
+    table = pa.table({f"c{number}": column for number in range(31)})
+    source = standard_registry().dump(table)[1].parts[0].source
+    tracemalloc.start()
+    try:
+        written = sum(map(len, source.chunks(4 * 1024 * 1024)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert written > table.nbytes > 60_000_000
+    assert peak < 8 * 1024 * 1024
 
 
 def test_a_changed_cell_changes_few_bytes_and_appended_rows_change_none_before() -> None:
@@ -197,6 +215,33 @@ def test_whatever_exports_an_arrow_stream_is_saved_and_loads_as_an_arrow_table()
 def test_a_stream_that_is_no_table_is_refused() -> None:
     with pytest.raises(SerializerError, match="Arrow cannot hold this Exporter"):
         save(standard_registry(), Exporter(pa.chunked_array([[1]])))
+
+
+def test_of_a_table_in_chunks_one_batch_is_put_together_at_a_time() -> None:
+    rows = 3 * tables.BATCH_ROWS
+    column = pa.Array.from_buffers(pa.float64(), rows, [None, pa.py_buffer(bytes(8 * rows))])
+    whole = pa.table({f"c{number}": column for number in range(31)})
+    table = pa.concat_tables([whole.slice(start, 50_000) for start in range(0, rows, 50_000)])
+    source = standard_registry().dump(table)[1].parts[0].source
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        for _ in source.chunks(4 * 1024 * 1024):
+            pass
+    finally:
+        pa.set_memory_pool(before)
+
+    assert 0.9 * tables.BATCH_BYTES_MAX < pool.max_memory() < 1.2 * tables.BATCH_BYTES_MAX
+
+
+def test_a_column_that_is_there_twice_is_not_lost_in_a_dict() -> None:
+    table = pa.table([[1, 2], [3, 4]], names=["a", "a"])
+
+    assert round_trip(table).equals(table)
+    for kind in (dict, list):
+        with pytest.raises(SerializerError, match="column 'a' is there twice") as caught:
+            round_trip(table, kind)
+        assert "without type=" in caught.value.hint
 
 
 CUTS: list[Callable[[bytes], bytes]] = [
@@ -262,6 +307,9 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path: Path) -> None:
         "for value in ({'a': 1}, 'x', b'x', 1.5, None):\n    registry.find(value).dump(value)\n"
         "names = {'pyarrow', 'pandas', 'polars', 'numpy', 'matplotlib', 'PIL', 'yaml', 'plotly', 'torch'}\n"
         "assert not names & set(sys.modules), names & set(sys.modules)\n"
+        "assert 'keepstone.objects.standard' in sys.modules\n"
+        "ours = {f'keepstone.objects.{name}' for name in ('arrays', 'tables', 'figures', 'stateful', 'tensors')}\n"
+        "assert not ours & set(sys.modules), ours & set(sys.modules)\n"
         # pyarrow itself looks for pandas when it makes a table.
         "import pyarrow\ntable = pyarrow.table({'a': [1]})\nbefore = names & set(sys.modules)\n"
         "registry.find(table).dump(table)\nassert names & set(sys.modules) == before\n"

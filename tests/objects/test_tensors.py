@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict, defaultdict, namedtuple
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -225,7 +225,7 @@ def test_what_a_load_may_ask_for() -> None:
 
     assert_same(load(saved, dict), {"a": np.zeros(2)})
     assert_same(load(saved, dict[str, Any]), {"a": np.zeros(2)})
-    for kind in (list, OrderedDict, np.ndarray, 3):
+    for kind in (list, OrderedDict, np.ndarray, 3, TypedDict("State", {"a": Any})):
         with pytest.raises(SerializerError, match="the stored value is a dict, no "):
             load(saved, kind)
 

@@ -199,6 +199,21 @@ def test_a_tensor_that_changes_while_it_is_read_is_refused() -> None:
         list(parts[1].source.chunks(100))
 
 
+def test_a_dict_that_is_added_to_while_it_is_saved_is_refused() -> None:
+    value: dict[str, Any] = {"a": torch.zeros(2), "b": torch.zeros(2)}
+
+    class Adding(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            value["later"] = True
+            return func(*args, **(kwargs or {}))
+
+    with Adding(), pytest.raises(SerializerError, match="it changed while it was being saved") as caught:
+        save(value)
+
+    assert "later" in value
+    assert "save a copy" in caught.value.hint
+
+
 # ---- numpy for torch's ---------------------------------------------------------------------------
 
 

@@ -177,6 +177,22 @@ def endless() -> dict[str, Any]:
     return value
 
 
+def growing() -> dict[str, Any]:
+    """A dict to which something in it adds while it is looked at, as another thread might."""
+    value: dict[str, Any] = {}
+
+    class Adding(pydantic.BaseModel):
+        score: float
+
+        @pydantic.field_serializer("score")
+        def write(self, score: float) -> float:
+            value["later"] = score
+            return score
+
+    value["first"] = Adding(score=1.0)
+    return value
+
+
 def large_number(store: Store) -> None:
     store.save("n", 10**99)
     assert store.load("n") == 10**99
@@ -196,6 +212,7 @@ PLAIN_REFUSED: Final[dict[str, Callable[[Store], object]]] = {
     "a dict that contains itself": lambda store: store.save("x", endless()),
     "nan in a list": lambda store: store.save("x", [1.0, math.nan]),
     "an infinity in a field": lambda store: store.save("x", Data(math.inf, [])),
+    "a dict that is added to while it is saved": lambda store: store.save("x", growing()),
     "a whole number of 100 digits": large_number,
     "a whole number of 100 digits as MessagePack": lambda store: store.save(
         "x", 10**99, serializer="msgpack"

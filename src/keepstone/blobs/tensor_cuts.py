@@ -7,7 +7,7 @@ looked at, and nothing that they say is relied on: the pieces are the content, i
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -35,8 +35,6 @@ _ZIP_LONG_SIZES_ID: Final = 1
 _ZIP_END_MAGIC: Final = b"PK\x07\x08"
 _ZIP_ENDS: Final = (struct.Struct("<4xIII"), struct.Struct("<4xIQQ"))
 """What follows the data of a member whose header does not know its size: check, stored size, size."""
-
-_Layout = Callable[[], Iterator[bytes]]
 
 
 class _Extent(msgspec.Struct):

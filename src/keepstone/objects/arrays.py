@@ -22,7 +22,7 @@ from keepstone.objects.families import Family, family_of, import_numpy
 from keepstone.objects.libraries import versions_of
 from keepstone.objects.manifest import Manifest
 from keepstone.objects.memory import Moment, array_pieces, fill
-from keepstone.objects.models import shown_type, type_name
+from keepstone.objects.models import is_instance, shown_type, type_name
 from keepstone.objects.serializer import Dumped, PartSource, Reader
 
 MAGIC: Final = b"\x93NUMPY"
@@ -123,9 +123,9 @@ def check_array(value: object) -> None:
 def _as_type(scalar: Any, kind: Any) -> Any:
     plain = scalar.item()
     if isinstance(kind, type):
-        if isinstance(scalar, kind):
+        if is_instance(scalar, kind):
             return scalar if kind.__module__ == "numpy" else plain
-        if isinstance(plain, kind):
+        if is_instance(plain, kind):
             return plain
     raise _wrong_type(f"a {type(scalar).__name__}", kind)
 

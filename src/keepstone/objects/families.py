@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
 
@@ -65,7 +65,8 @@ def holds_tensors(value: object) -> bool:
         if kind in MAPPINGS or kind in SEQUENCES:
             if id(found) not in seen:
                 seen.add(id(found))
-                items: Iterable[Any] = found.values() if kind in MAPPINGS else found
+                # A copy: another thread may add to it meanwhile.
+                items: list[Any] = list(found.values() if kind in MAPPINGS else found)
                 pending.extend(item for item in items if type(item) not in _PLAIN)
         elif family_of(kind) in _LARGE:
             return True

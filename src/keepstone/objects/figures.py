@@ -6,7 +6,9 @@ Pillow loads as one, without the notes of the file that it came from (EXIF, comm
 
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ import msgspec
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects.libraries import import_library, root_of, versions_of
 from keepstone.objects.manifest import Manifest, Part
-from keepstone.objects.models import shown_type, type_name
+from keepstone.objects.models import decode_json, shown_type, type_name
 from keepstone.objects.serializer import Dumped, PartSource, Source
 
 _PNG: Final = "figure.png"
@@ -109,10 +111,7 @@ def _text(data: bytes) -> str:
 
 
 def _draw(figure: Any) -> dict[str, bytes]:
-    # The caller has it: a figure is at hand.
-    import importlib
-
-    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib: Any = sys.modules["matplotlib"]
     drawn: dict[str, bytes] = {}
     # Neither the time nor the version of the library: equal figures are equal bytes.
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
@@ -149,10 +148,7 @@ def _load_plotly(data: bytes, kind: Any) -> Any:
         return data
     if kind is str:
         return _text(data)
-    try:
-        plain = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise MalformedError(f"a stored figure cannot be read: {error}", where="figure") from error
+    plain = decode_json(data)
     if kind is dict:
         return plain
     if kind is not None and root_of(kind) != "plotly":
@@ -160,19 +156,23 @@ def _load_plotly(data: bytes, kind: Any) -> Any:
             f"the stored value is a figure of plotly, no {shown_type(kind)}",
             hint="load it without type=, or with type=dict",
         )
-    plotly = import_library("plotly", "this is a figure of plotly", instead="or load it with type=dict")
-    import importlib
-
-    return importlib.import_module(plotly.__name__ + ".io").from_json(data.decode())
+    import_library("plotly", "this is a figure of plotly", instead="or load it with type=dict")
+    try:
+        return importlib.import_module("plotly.io").from_json(_text(data))
+    except ValueError as error:
+        # Followed by all properties that plotly knows.
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise SerializerError(
+            f"this figure cannot be built by the installed plotly: {first}",
+            hint="pip install -U plotly, or load it with type=dict",
+        ) from error
 
 
 # ---- Pillow --------------------------------------------------------------------------------------
 
 
 def _encode_image(image: Any) -> bytes:
-    import importlib
-
-    reader: Any = importlib.import_module("PIL.Image")
+    reader: Any = sys.modules["PIL.Image"]
     file = io.BytesIO()
     reason = f"PNG has no images of mode {image.mode!r}"
     try:
@@ -195,8 +195,6 @@ def _encode_image(image: Any) -> bytes:
 
 def _decode_image(data: bytes) -> Any:
     import_library("PIL", "this is an image", instead="or load it with type=bytes, as PNG")
-    import importlib
-
     reader: Any = importlib.import_module("PIL.Image")
     try:
         image = reader.open(io.BytesIO(data), formats=["PNG"])

@@ -6,8 +6,10 @@ own, value by value.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+from collections.abc import Generator
 from typing import Any, cast
 
 from keepstone.foundation.errors import MalformedError, SerializerError
@@ -80,9 +82,10 @@ def _check_index(frame: Any, table: Any, built: Any) -> None:
     if type(index).__name__ == "RangeIndex":
         return
     levels = [index.get_level_values(level) for level in range(index.nlevels)]
-    rebuilt = (
-        table.to_pandas().index if any(str(level.dtype) == "object" for level in levels) else built.index
-    )
+    rebuilt = built.index
+    if any(str(level.dtype) == "object" for level in levels):
+        stored = [name for name in table.schema.pandas_metadata["index_columns"] if isinstance(name, str)]
+        rebuilt = table.select(stored).to_pandas().index
     dtypes = [rebuilt.get_level_values(level).dtype for level in range(rebuilt.nlevels)]
     same = rebuilt.names == index.names and dtypes == [level.dtype for level in levels]
     if not same or (len(rebuilt) == len(index) and not rebuilt.equals(index)):
@@ -165,18 +168,36 @@ def table_of_polars(arrow: Any, value: Any) -> tuple[Any, dict[str, Any]]:
     polars = import_library("polars", "a value of it was given")
     frame = _polars_frame(value)
     table = arrow.RecordBatchReader.from_stream(frame).read_all()
-    built = polars.from_arrow(table.slice(0, 0))
+    built = _frame_of_arrow(polars, table.slice(0, 0))
     for name, dtype in frame.schema.items():
         if built.schema[name] != dtype:
             raise _refused(f"column {name!r} of type {dtype} would load as {built.schema[name]}", "cast it")
     return table, {}
 
 
+@contextlib.contextmanager
+def _panic_as_error(polars: Any) -> Generator[None]:
+    """What polars cannot read it may panic over, which is no Exception, and passes by whoever handles those."""
+    try:
+        yield
+    except polars.exceptions.PanicException as error:
+        raise ValueError(f"polars panicked: {error}") from error
+
+
 def polars_of_table(table: Any, wanted: str) -> Any:
     """Return `table` as a polars DataFrame or Series."""
     polars = import_library("polars", "a polars frame is asked for")
-    frame = polars.from_arrow(table)
+    frame = _frame_of_arrow(polars, table)
     return frame if wanted == "polars.DataFrame" else _single(frame)
+
+
+def _frame_of_arrow(polars: Any, table: Any) -> Any:
+    # polars gives columns names of its own that have none, even where another one has that name.
+    names = cast("list[str]", table.column_names)
+    with _panic_as_error(polars):
+        frame = polars.from_arrow(table.rename_columns([str(number) for number in range(len(names))]))
+        frame.columns = names
+    return frame
 
 
 def dump_polars_alone(value: Any, holds: str) -> Dumped:
@@ -194,7 +215,8 @@ def load_polars_alone(manifest: Manifest, data: bytes, wanted: str) -> Any:
     """Build a polars frame where pyarrow is not installed."""
     polars = import_library("polars", f"this is a {manifest.detail.get('holds')}")
     try:
-        frame = polars.read_ipc(io.BytesIO(data))
+        with _panic_as_error(polars):
+            frame = polars.read_ipc(io.BytesIO(data))
     except Exception as error:
         raise MalformedError(f"a stored table cannot be read: {error}", where="table") from error
     return frame if wanted == "polars.DataFrame" else _single(frame)

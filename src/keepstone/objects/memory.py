@@ -7,16 +7,13 @@ what the value was at one moment, or nothing is saved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from blake3 import blake3
 
 from keepstone.foundation.errors import MalformedError, SerializerError
-from keepstone.objects.serializer import Source
-
-Make = Callable[[], Iterable["bytes | memoryview"]]
-"""Gives the bytes as they are at the time of the call, in pieces of any size."""
+from keepstone.objects.serializer import Make, Source
 
 
 class Moment:
@@ -60,8 +57,7 @@ class MemorySource(Source):
     """A part in memory, which is read when it is asked for."""
 
     def __init__(self, size: int, make: Make, moment: Moment, number: int) -> None:
-        super().__init__(b"", "", None)
-        self.size = size
+        super().__init__(None, "", None, make, size)
         self._make_pieces, self._moment, self._number = make, moment, number
 
     def chunks(self, size: int) -> Iterator[bytes]:
@@ -71,18 +67,15 @@ class MemorySource(Source):
             SerializerError: it, or a part that was read before, changed meanwhile; keep nothing of them.
         """
         hasher = blake3()
-        left = self.size
-        for given in self._make_pieces():
-            view = memoryview(given)
-            for start in range(0, len(view), size):
-                piece = bytes(view[start : start + size])
-                hasher.update(piece)
-                left -= len(piece)
-                if left <= 0:
-                    self._moment.note(self._number, self._make_pieces, hasher.digest())
-                yield piece
-        if not self.size:
-            self._moment.note(self._number, self._make_pieces, hasher.digest())
+        last = b""
+        for piece in super().chunks(size):
+            hasher.update(piece)
+            if last:
+                yield last
+            last = piece
+        self._moment.note(self._number, self._make_pieces, hasher.digest())
+        if last:
+            yield last
 
 
 def array_pieces(numpy: Any, array: Any) -> Iterator[bytes | memoryview]:

@@ -60,6 +60,14 @@ def is_pydantic(kind: object) -> bool:
     return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__")
 
 
+def is_instance(value: object, kind: Any) -> bool:
+    """Whether `value` is a `kind`; never where that is nothing that can be asked, as a TypedDict."""
+    try:
+        return isinstance(value, kind)
+    except TypeError:
+        return False
+
+
 def type_name(kind: type) -> str:
     """Return how a manifest names `kind`; for people, never imported."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.objects.manifest import Manifest, Part
-from keepstone.objects.models import shown_type, type_name
+from keepstone.objects.models import is_instance, shown_type, type_name
 from keepstone.objects.serializer import PICKLE_ID, Dumped, PartSource, Source
 
 PROTOCOL: Final = 5
@@ -53,7 +53,7 @@ class PickleSerializer:
                 f"a pickle of {manifest.type_name} cannot be loaded: {error}",
                 hint=f"install {needs}" if needs else "make the module that defines its class importable",
             ) from error
-        if type is not None and not isinstance(value, type):
+        if type is not None and not is_instance(value, type):
             raise SerializerError(
                 f"the stored value is a {manifest.type_name}, no {shown_type(type)}",
                 hint="load it without type=",

@@ -18,7 +18,7 @@ from keepstone.foundation.errors import InvalidInputError, MalformedError, Seria
 from keepstone.foundation.format import Form
 from keepstone.objects.families import holds_tensors
 from keepstone.objects.models import decode_json, fields_of, shown_type
-from keepstone.objects.roundtrip import Problem, encode_checked, is_plain
+from keepstone.objects.roundtrip import Problem, encode_checked, is_plain, too_deep
 
 _encode = msgspec.json.Encoder().encode
 _JSON: Final = Form.JSON
@@ -70,16 +70,7 @@ def _encode_carefully(value: object) -> bytes:
     try:
         return encode_checked(value)
     except RecursionError as error:
-        raise SerializerError(
-            "cannot save value: it is nested too deeply to be saved from here",
-            hint="save it from a place with fewer nested calls, or raise sys.setrecursionlimit",
-        ) from error
-    except RuntimeError as error:
-        # What iterating over a dict says of another thread that adds to it.
-        raise SerializerError(
-            f"cannot save value: it changed while it was being saved ({error})",
-            hint="let no other thread change it meanwhile, or save a copy",
-        ) from error
+        raise too_deep() from error
 
 
 def is_json_like(value: object) -> bool:

@@ -16,8 +16,8 @@ from keepstone.foundation.format import Form
 from keepstone.objects.libraries import import_library
 from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.models import decode_json, encode_json, fields_of, shown_type, type_name
-from keepstone.objects.plain import encode_value, is_json_like
-from keepstone.objects.roundtrip import encode_checked, first_difference, is_plain
+from keepstone.objects.plain import encode_value, refuse_tensors
+from keepstone.objects.roundtrip import first_difference, is_plain
 from keepstone.objects.serializer import Dumped, PartSource, Source
 
 _SHOWN: Final = {"yaml": "YAML", "msgpack": "MessagePack"}
@@ -54,9 +54,8 @@ class NotationSerializer:
 
     def _plain(self, value: object) -> Any:
         encoded = encode_value(value)
-        if encoded is None and is_json_like(value):
-            # Says what in it has no JSON form, and where.
-            encode_checked(value)
+        if encoded is None:
+            refuse_tensors(value)
         if encoded is None or encoded[0] == Form.BYTES:
             raise SerializerError(
                 f"cannot save value: serializer {self.id!r} does not save a {shown_type(type(value))}",

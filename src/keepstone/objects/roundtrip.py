@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -105,13 +105,30 @@ def _simplified(value: Any, path: str, above: list[object]) -> Any:
     above.append(value)
     if kind in _DICTS:
         simple: Any = {}
-        for key, item in value.items():
+        for key, item in steady_items(value):
             _refuse(_key_problem(key, path))
             simple[key] = _simplified(item, path + path_step(key), above)
     else:
         simple = [_simplified(item, f"{path}[{index}]", above) for index, item in enumerate(value)]
     above.pop()
     return simple
+
+
+def steady_items(value: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the items of a dict, which nobody may change meanwhile: another thread, or a method of what lies in it.
+
+    Raises:
+        SerializerError: something was added or taken away.
+    """
+    try:
+        yield from value.items()
+    except RecursionError:
+        raise
+    except RuntimeError as error:
+        raise SerializerError(
+            f"cannot save value: it changed while it was being saved ({error})",
+            hint="let no other thread change it meanwhile, or save a copy",
+        ) from error
 
 
 def _refuse(problem: Problem | None) -> None:
@@ -231,7 +248,7 @@ def _model_problem(value: Any, path: str, above: list[object]) -> Problem | None
         children = ((path_step(name), item) for name, item in pairs if item is not _ABSENT)
     elif isinstance(value, Mapping):
         entries = cast("Mapping[object, object]", value)
-        children = ((path_step(key), item) for key, item in entries.items())
+        children = ((path_step(key), item) for key, item in steady_items(entries))
     elif isinstance(value, (list, tuple)):
         children = ((f"[{index}]", item) for index, item in enumerate(cast("list[object]", value)))
     else:
@@ -286,6 +303,14 @@ def nesting_problem(value: object, path: str, above: list[object]) -> Problem | 
             _cut(path), f"a value nested more than {VALUE_DEPTH_MAX} deep", "flatten it before saving"
         )
     return None
+
+
+def too_deep() -> SerializerError:
+    """Return the error for a value that is walked through where too few nested calls are left."""
+    return SerializerError(
+        "cannot save value: it is nested too deeply to be saved from here",
+        hint="save it from a place with fewer nested calls, or raise sys.setrecursionlimit",
+    )
 
 
 def unsupported(value: object, path: str) -> Problem:

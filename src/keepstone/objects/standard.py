@@ -13,26 +13,20 @@ from typing import Any, Final, cast
 
 from keepstone.foundation.errors import SerializerError
 from keepstone.foundation.format import Form
-from keepstone.objects.arrays import ArraySerializer
-from keepstone.objects.figures import FigureSerializer
 from keepstone.objects.folder_items import FolderItems, files_of
 from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.models import fields_of, json_schema_of, shown_type, type_name
 from keepstone.objects.pickled import PickleSerializer
 from keepstone.objects.plain import decode_value, encode_value, is_json_like
-from keepstone.objects.plain_forms import NotationSerializer
+from keepstone.objects.registry import Later, Registry
 from keepstone.objects.serializer import (
     Declined,
     Dumped,
     PartSource,
     ReadParts,
-    Registry,
     Serializer,
     Source,
 )
-from keepstone.objects.stateful import StateSerializer
-from keepstone.objects.tables import TableSerializer
-from keepstone.objects.tensors import TensorSerializer
 from keepstone.objects.trees import walk_file, walk_folder
 
 _NAMES: Final = {Form.BYTES: "bytes", Form.TEXT: "text", Form.JSON: "json"}
@@ -125,24 +119,60 @@ class FolderSerializer:
         return FolderItems(manifest, read)
 
 
+def _arrays() -> Serializer:
+    from keepstone.objects.arrays import ArraySerializer
+
+    return ArraySerializer()
+
+
+def _tables() -> Serializer:
+    from keepstone.objects.tables import TableSerializer
+
+    return TableSerializer()
+
+
+def _figures() -> Serializer:
+    from keepstone.objects.figures import FigureSerializer
+
+    return FigureSerializer()
+
+
+def _states() -> Serializer:
+    from keepstone.objects.stateful import StateSerializer
+
+    return StateSerializer()
+
+
+def _tensors() -> Serializer:
+    from keepstone.objects.tensors import TensorSerializer
+
+    return TensorSerializer()
+
+
+def _notation(id: str) -> Serializer:  # noqa: A002
+    from keepstone.objects.plain_forms import NotationSerializer
+
+    return NotationSerializer(id)
+
+
 def standard_registry() -> Registry:
     """Return a new registry of the built-in serializers.
 
     JSON takes every dict and list before tensors are looked for: most hold none, and looking costs as much as encoding.
     """
-    serializers: list[Serializer] = [
+    serializers: list[Serializer | Later] = [
         PlainSerializer(Form.BYTES),
         PlainSerializer(Form.TEXT),
         FileSerializer(),
         FolderSerializer(),
-        ArraySerializer(),
-        TableSerializer(),
-        FigureSerializer(),
-        StateSerializer(),
+        Later("npy", _arrays, libraries=("numpy",)),
+        Later("arrow", _tables, libraries=("pandas", "polars", "pyarrow"), method="__arrow_c_stream__"),
+        Later("figure", _figures, libraries=("matplotlib", "plotly", "PIL")),
+        Later("state", _states, method="dump_state"),
         PlainSerializer(Form.JSON),
-        TensorSerializer(),
-        NotationSerializer("yaml"),
-        NotationSerializer("msgpack"),
+        Later("tensors", _tensors, libraries=("numpy", "torch")),
+        Later("yaml", lambda: _notation("yaml")),
+        Later("msgpack", lambda: _notation("msgpack")),
         PickleSerializer(),
     ]
     return Registry(serializers)

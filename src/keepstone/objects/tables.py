@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import base64
 import weakref
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.objects import frames
 from keepstone.objects.libraries import import_library, is_installed, root_of, versions_of
 from keepstone.objects.manifest import Manifest, Part
+from keepstone.objects.memory import Moment, fill
 from keepstone.objects.models import shown_type, type_name
-from keepstone.objects.serializer import Dumped, PartSource, Source
+from keepstone.objects.serializer import Dumped, PartSource, Reader, Source
 
 BATCH_ROWS: Final = 131_072
 """Rows of a batch; halved for wide rows. Source: docs/decisions/0028."""
 BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
 """About what one batch takes; above it the number of rows is halved."""
 _BATCH_ROWS_MIN: Final = 8
+_PIECE_BYTES: Final = 1024 * 1024
 _COLUMNS_SHOWN_MAX: Final = 500
 """The manifest names the columns of tables that have no more."""
 _FRAMES: Final = frozenset({"DataFrame", "Series"})
-_SHAPED: Final[dict[Any, str]] = {dict: "to_pydict", list: "to_pylist"}
+_SHAPED: Final = {"dict": "to_pydict", "list": "to_pylist"}
 _CONVERTED: Final = frozenset(
     {
         "pandas.DataFrame",
@@ -78,12 +81,20 @@ class TableSerializer:
             return frames.dump_polars_alone(value, holds)
         arrow = import_library("pyarrow", "tables are written with it")
         table, detail = self._table_of(arrow, value, holds)
-        kept, table = _without_views(arrow, table, holds)
-        table = table.unify_dictionaries()
-        detail = {"holds": holds, "rows": table.num_rows, **_columns(table), **kept, **detail}
-        source = Source.of_maker(lambda: _write(arrow, table, kept), table.nbytes)
+        detail = {
+            "holds": holds,
+            "rows": table.num_rows,
+            **_columns(table),
+            **_kept_schema(arrow, table.schema, holds),
+            **detail,
+        }
+        # pandas goes on writing to the memory that the table lies in; Arrow and polars write to none that was filled.
+        if holds.startswith("pandas."):
+            source = Moment().source(table.nbytes, lambda: _write(arrow, table))
+        else:
+            source = Source.of_maker(lambda: _write(arrow, table), table.nbytes)
         # The schema is what most often cannot be written: said before anything is stored.
-        for _ in _write(arrow, table.slice(0, 0), kept):
+        for _ in _write(arrow, table.slice(0, 0)):
             pass
         packages = versions_of("pyarrow", *({root_of(type(value))} & {"pandas", "polars"}))
         return Dumped((PartSource("", source),), type_name(type(value)), packages, detail)
@@ -102,19 +113,8 @@ class TableSerializer:
 
     def _table_of(self, arrow: Any, value: Any, holds: str) -> tuple[Any, dict[str, Any]]:
         try:
-            if holds.startswith("pandas."):
-                return frames.table_of_pandas(arrow, value)
-            if holds.startswith("polars."):
-                return frames.table_of_polars(arrow, value)
-            if isinstance(value, arrow.RecordBatchReader):
-                if value not in self._drained:
-                    self._drained[value] = value.read_all()
-                return self._drained[value], {}
-            if isinstance(value, arrow.Table):
-                return value, {}
-            if isinstance(value, arrow.RecordBatch):
-                return arrow.Table.from_batches([value]), {}
-            return arrow.RecordBatchReader.from_stream(value).read_all(), {}
+            table, detail = self._exported(arrow, value, holds)
+            return table.unify_dictionaries(), detail
         except SerializerError:
             raise
         except Exception as error:
@@ -123,7 +123,22 @@ class TableSerializer:
                 hint="give each column one type that Arrow has: numbers, text, bytes, dates, lists or structs of them",
             ) from error
 
-    def load(self, manifest: Manifest, read: Callable[[Part], bytes], type: Any = None) -> Any:  # noqa: A002
+    def _exported(self, arrow: Any, value: Any, holds: str) -> tuple[Any, dict[str, Any]]:
+        if holds.startswith("pandas."):
+            return frames.table_of_pandas(arrow, value)
+        if holds.startswith("polars."):
+            return frames.table_of_polars(arrow, value)
+        if isinstance(value, arrow.RecordBatchReader):
+            if value not in self._drained:
+                self._drained[value] = value.read_all()
+            return self._drained[value], {}
+        if isinstance(value, arrow.Table):
+            return value, {}
+        if isinstance(value, arrow.RecordBatch):
+            return arrow.Table.from_batches([value]), {}
+        return arrow.RecordBatchReader.from_stream(value).read_all(), {}
+
+    def load(self, manifest: Manifest, read: Reader, type: Any = None) -> Any:  # noqa: A002
         holds = str(manifest.detail.get("holds", "pyarrow.Table"))
         wanted = holds if type is None else _wanted(type, holds)
         needs = wanted.partition(".")[0]
@@ -134,13 +149,13 @@ class TableSerializer:
         if needs in ("pandas", "polars"):
             # Before the bytes are read: pandas registers Arrow types of its own.
             import_library(needs, why, instead="or load it with type=dict, as column → list")
-        table = _read(arrow, read(manifest.parts[0]))
+        table = _read(arrow, manifest.parts[0], read)
         return _converted(arrow, table, manifest, wanted)
 
 
 def _wanted(kind: Any, holds: str) -> str:
     if kind is dict or kind is list:
-        return _SHAPED[kind]
+        return str(kind.__name__)
     name = _kind_name(kind)
     if name not in _CONVERTED:
         raise SerializerError(
@@ -171,15 +186,11 @@ def _columns(table: Any) -> dict[str, Any]:
 # ---- to bytes ------------------------------------------------------------------------------------
 
 
-def _without_views(arrow: Any, table: Any, holds: str) -> tuple[dict[str, Any], Any]:
-    """Return what the manifest has to say of views of text (a slice of them drags the whole table along)."""
-    plain = _plain_schema(arrow, table.schema)
-    if plain.equals(table.schema):
-        return {}, table
-    if holds.startswith("polars."):
-        # polars makes views of its own when it loads.
-        return {}, table
-    return {"schema": base64.b64encode(table.schema.serialize().to_pybytes()).decode()}, table
+def _kept_schema(arrow: Any, schema: Any, holds: str) -> dict[str, Any]:
+    """Return the schema, where views of text are stored as text; polars makes views of its own when it loads."""
+    if holds.startswith("polars.") or _plain_schema(arrow, schema).equals(schema):
+        return {}
+    return {"schema": base64.b64encode(schema.serialize().to_pybytes()).decode()}
 
 
 def _plain_schema(arrow: Any, schema: Any) -> Any:
@@ -206,20 +217,34 @@ def _plain_type(arrow: Any, kind: Any) -> Any:
 
 
 class _Collected:
-    """A file that the writer writes to, emptied after each batch."""
+    """A file that the writer writes to, emptied after each batch.
+
+    What it is handed is kept as it is, which is mostly memory of the table itself.
+    """
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+        self._written: list[Any] = []
         self.closed = False
 
     def write(self, data: Any) -> int:
-        self.pieces.append(bytes(data))
-        return len(self.pieces[-1])
+        view = memoryview(data)
+        self._written.append(view)
+        return view.nbytes
 
-    def taken(self) -> bytes:
-        data = b"".join(self.pieces)
-        self.pieces.clear()
-        return data
+    def taken(self) -> Iterator[bytes]:
+        """Yield what was written since the last time, copied in pieces of at most twice `_PIECE_BYTES`."""
+        written, self._written = self._written, []
+        together: list[Any] = []
+        size = 0
+        for view in written:
+            for start in range(0, view.nbytes, _PIECE_BYTES):
+                together.append(view[start : start + _PIECE_BYTES])
+                size += together[-1].nbytes
+                if size >= _PIECE_BYTES:
+                    yield b"".join(together)
+                    together, size = [], 0
+        if together:
+            yield b"".join(together)
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -228,7 +253,15 @@ class _Collected:
         self.closed = True
 
 
-def _write(arrow: Any, table: Any, kept: dict[str, Any]) -> Iterator[bytes]:
+def _write_rows(writer: Any, rows: Any, schema: Any) -> None:
+    # A function, so that no copy of one batch is held while the next is made.
+    if not schema.equals(rows.schema):
+        rows = rows.cast(schema)
+    for batch in rows.combine_chunks().to_batches():
+        writer.write_batch(batch)
+
+
+def _write(arrow: Any, table: Any) -> Iterator[bytes]:
     """Yield `table` as an Arrow IPC file, uncompressed, a batch at a time."""
     schema = _plain_schema(arrow, table.schema)
     rows = BATCH_ROWS
@@ -239,13 +272,9 @@ def _write(arrow: Any, table: Any, kept: dict[str, Any]) -> Iterator[bytes]:
         with arrow.ipc.new_file(arrow.PythonFile(sink, "w"), schema) as writer:
             for start in range(0, table.num_rows, rows):
                 # A table without columns has as many rows as a slice asks for.
-                piece = table.slice(start, min(rows, table.num_rows - start))
-                if not schema.equals(table.schema):
-                    piece = piece.cast(schema)
-                for batch in piece.combine_chunks().to_batches():
-                    writer.write_batch(batch)
-                yield sink.taken()
-        yield sink.taken()
+                _write_rows(writer, table.slice(start, min(rows, table.num_rows - start)), schema)
+                yield from sink.taken()
+        yield from sink.taken()
     except arrow.ArrowException as error:
         raise SerializerError(
             f"cannot save value: this table cannot be written as Arrow IPC: {error}",
@@ -256,13 +285,15 @@ def _write(arrow: Any, table: Any, kept: dict[str, Any]) -> Iterator[bytes]:
 # ---- from bytes ----------------------------------------------------------------------------------
 
 
-def _read(arrow: Any, data: bytes) -> Any:
+def _read(arrow: Any, part: Part, read: Reader) -> Any:
     try:
-        with arrow.ipc.open_file(arrow.BufferReader(data)) as reader:
+        content = arrow.allocate_buffer(part.size)
+        fill(memoryview(content).cast("B"), read.chunks(part), where="table")
+        with arrow.ipc.open_file(arrow.BufferReader(content)) as reader:
             table = reader.read_all()
         # What Arrow is handed it believes: an offset that points outside would be read as memory.
         table.validate(full=True)
-    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (arrow.ArrowException, MalformedError, OSError, ValueError, KeyError) as error:
         raise MalformedError(
             f"a stored table cannot be read: {_message(error)}",
             where="table",
@@ -271,11 +302,22 @@ def _read(arrow: Any, data: bytes) -> Any:
     return table
 
 
+def _shaped(table: Any, wanted: str) -> Any:
+    counts = Counter(cast("list[str]", table.column_names))
+    again = next((name for name, count in counts.items() if count > 1), None)
+    if again is not None:
+        raise SerializerError(
+            f"column {again!a} is there twice, and a {wanted} would hold one of them",
+            hint="load it without type=, and rename one of them",
+        )
+    return getattr(table, _SHAPED[wanted])()
+
+
 def _converted(arrow: Any, table: Any, manifest: Manifest, wanted: str) -> Any:
     kept = manifest.detail.get("schema")
-    if wanted in ("to_pydict", "to_pylist"):
-        return getattr(table, wanted)()
     try:
+        if wanted in _SHAPED:
+            return _shaped(table, wanted)
         if wanted.startswith("pandas."):
             return frames.pandas_of_table(table, wanted, manifest.detail)
         if wanted.startswith("polars."):

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 from keepstone.objects.arrays import check_array
 from keepstone.objects.dtypes import TORCH_DTYPES, dtype_text, is_extension
 from keepstone.objects.families import Family, family_of
-from keepstone.objects.memory import Make, array_pieces
+from keepstone.objects.memory import array_pieces
 from keepstone.objects.models import shown_type, type_name
 from keepstone.objects.roundtrip import Problem
+from keepstone.objects.serializer import Make
 
 _kind_of: Callable[[Any], type[Any]] = type
 _TENSORS: Final = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter"})

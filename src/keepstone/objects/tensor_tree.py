@@ -20,7 +20,15 @@ from keepstone.foundation.errors import MalformedError, SerializerError
 from keepstone.foundation.format import PART_PATH_BYTES_MAX, VALUE_DEPTH_MAX
 from keepstone.objects.families import MAPPINGS, SEQUENCES, family_of
 from keepstone.objects.models import shown_type
-from keepstone.objects.roundtrip import Problem, ascii_repr, nesting_problem, path_step, unsupported
+from keepstone.objects.roundtrip import (
+    Problem,
+    ascii_repr,
+    nesting_problem,
+    path_step,
+    steady_items,
+    too_deep,
+    unsupported,
+)
 
 Keys = tuple[object, ...]
 """Where something lies: the keys of dicts and the places in lists that lead to it."""
@@ -45,7 +53,10 @@ def encode_tree(value: object, take: Callable[[object, Keys, str], int]) -> Any:
     Raises:
         SerializerError: something in it would not load as it is; names the place.
     """
-    return _Encoder(take).node(value, (), "$")
+    try:
+        return _Encoder(take).node(value, (), "$")
+    except RecursionError as error:
+        raise too_deep() from error
 
 
 class _Encoder:
@@ -86,7 +97,7 @@ class _Encoder:
                 problem = f"an OrderedDict with an attribute {sorted(held)[0]!a} of its own"
                 raise Problem(path, problem, "save it as an item").error()
             node = ["ordered", self.node(metadata, (*keys, ("_metadata",)), f"{path}._metadata")]
-        for key, item in value.items():
+        for key, item in steady_items(value):
             _check_key(key, path)
             node.append(self.node(key, (), f"{path}{path_step(key)}"))
             node.append(self.node(item, (*keys, key), f"{path}{path_step(key)}"))

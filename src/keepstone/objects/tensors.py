@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,14 +18,12 @@ from keepstone.objects.families import holds_tensors, import_numpy
 from keepstone.objects.libraries import versions_of
 from keepstone.objects.manifest import Manifest
 from keepstone.objects.memory import Moment
-from keepstone.objects.models import shown_type, type_name
+from keepstone.objects.models import is_instance, shown_type, type_name
 from keepstone.objects.serializer import Dumped, PartSource, Reader, ReadParts, Source
 from keepstone.objects.tensor_items import TensorItems, open_items
 from keepstone.objects.tensor_memory import Held, blocks_of, hold
 from keepstone.objects.tensor_records import Structure, TensorBuilder, TensorRecord, read_structure
 from keepstone.objects.tensor_tree import STRUCTURE_PATH, Keys, build_tree, encode_tree, part_path
-
-_kind_of: Callable[[Any], type[Any]] = type
 
 
 class TensorSerializer:
@@ -87,7 +84,7 @@ class TensorSerializer:
         as_arrays = wanted in (dict, list, tuple) or (numpy is not None and wanted is numpy.ndarray)
         builder = TensorBuilder(structure, parts, read, as_arrays=as_arrays)
         value: Any = build_tree(structure.tree, builder.give)
-        if type is not None and not (isinstance(wanted, _kind_of(object)) and isinstance(value, wanted)):
+        if type is not None and not is_instance(value, wanted):
             raise SerializerError(
                 f"the stored value is a {manifest.type_name}, no {shown_type(type)}",
                 hint="load it without type=, or with type=dict for numpy arrays",
@@ -97,5 +94,5 @@ class TensorSerializer:
 
 def _loaded_name(value: object) -> str:
     """Name what loads: a defaultdict or a Counter comes back as a dict."""
-    kind = _kind_of(value)
+    kind = type(value)
     return "dict" if kind.__name__ in ("defaultdict", "Counter") else type_name(kind)

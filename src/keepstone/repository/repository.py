@@ -18,7 +18,8 @@ from keepstone.history.commit import Commit, Draft
 from keepstone.history.state import State
 from keepstone.history.validate import Rule, StaleDraftError
 from keepstone.objects.manifest import Manifest, Part, decode_manifest, encode_manifest
-from keepstone.objects.serializer import Reader, Registry
+from keepstone.objects.registry import Registry
+from keepstone.objects.serializer import Reader
 from keepstone.objects.standard import standard_registry
 from keepstone.repository.arguments import check_message, check_save, listed
 from keepstone.repository.name_view import VersionGoneError
