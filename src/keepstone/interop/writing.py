@@ -16,8 +16,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from fsspec.compression import compr  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from fsspec.core import get_compression  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
 
 from keepstone.api import Store
@@ -47,14 +49,14 @@ class NewFile(io.BufferedWriter):
         self._keep = keep
         self._handled = sys.exc_info()[1]
         """The exception in whose handler it was opened: not one that says that writing it went wrong."""
-        self._scratch: Final = Scratch()
+        self._scratch: Final = Scratch(target.name)
         self.place: Final = os.path.join(self._scratch.path, os.path.basename(target.inner or target.name))
         """Where its bytes are until they are in the store."""
         try:
             super().__init__(io.FileIO(self.place, "x"))
         except OSError as error:
             self._scratch.remove()
-            raise _scratch_error(error, target) from error
+            raise _scratch_error(error, target.name) from error
         self.is_discarded = False
 
     @property
@@ -74,18 +76,31 @@ class NewFile(io.BufferedWriter):
         failure = sys.exc_info()[1]
         went_wrong = failure is not None and failure is not self._handled
         self._handled = None
-        try:
-            super().close()
-        except OSError as error:
-            self.discard()
-            raise _scratch_error(error, self.target) from error
+        self._finish()
         if went_wrong or self.is_discarded:
             self.discard()
         elif self.autocommit:
             self.commit()
 
+    def _finish(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            self.discard()
+            raise _scratch_error(error, self.target.name) from error
+
     def commit(self) -> None:
-        """Make it the next version of its name."""
+        """Make it the next version of its name, closed if it was not; once.
+
+        Raises:
+            InvalidInputError: it was kept, or discarded.
+            StorageError, RefConflictError, KindError: as `close`.
+        """
+        if not self._scratch.remove.alive:
+            raise InvalidInputError(
+                f"a file for {self.target.name!r} was kept or discarded already", hint="write it again"
+            )
+        self._finish()
         try:
             self._keep(self)
         finally:
@@ -112,6 +127,56 @@ class NewFile(io.BufferedWriter):
         if not self.is_discarded and not self.closed:
             self._dealloc_warn(self)
             self.discard()
+
+
+class _Packing(io.RawIOBase):
+    """What compresses into a file, and closes it with itself: libraries that compress leave it open."""
+
+    def __init__(self, packer: Any, file: NewFile) -> None:
+        super().__init__()
+        self._packer = packer
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._packer.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._packer.close()
+        finally:
+            super().close()
+            self._file.close()
+
+    def _dealloc_warn(self, source: object) -> None:
+        # The buffer around this one passes on that nobody closed it.
+        self._file._dealloc_warn(source)  # pyright: ignore[reportPrivateUsage] - the name that io calls it by
+
+
+def packer_for(path: str, compression: str) -> Callable[..., Any] | None:
+    """Return what compresses a file of that path, none where "infer" says so.
+
+    Raises:
+        InvalidInputError: fsspec knows no such compression, or what it takes is not installed.
+    """
+    try:
+        name = get_compression(path, compression)
+    except ValueError as error:
+        known = ", ".join(sorted(name for name in compr if name))
+        raise InvalidInputError(
+            f"unknown compression {compression!r}", hint=f"use 'infer' or one of {known}"
+        ) from error
+    return cast("Callable[..., Any]", compr[name]) if name else None
+
+
+def packed(file: NewFile, packer: Callable[..., Any] | None) -> io.BufferedIOBase:
+    """Return the file, or what compresses into it."""
+    return io.BufferedWriter(_Packing(packer(file, mode="w"), file)) if packer else file
 
 
 def save_file(store: Store, file: NewFile) -> None:
@@ -186,7 +251,7 @@ def save_files(open_store: Callable[[], Store], files: Iterable[NewFile]) -> Non
             )
     if not names:
         return
-    scratch = Scratch()
+    scratch = Scratch(*names)
     try:
         with open_store().transaction() as change:
             for number, (name, inner) in enumerate(names.items()):
@@ -217,14 +282,17 @@ def _gather(root: Path, files: dict[str, NewFile]) -> None:
                 hint="choose other paths",
             ) from error
         except OSError as error:
-            raise _scratch_error(error, file.target) from error
+            raise _scratch_error(error, file.target.name) from error
 
 
 class Scratch:
     """A temporary folder, which is removed when nobody needs it, at the latest when this process ends."""
 
-    def __init__(self) -> None:
-        self.path: Final = tempfile.mkdtemp(prefix="keepstone-")
+    def __init__(self, *names: str) -> None:
+        try:
+            self.path: Final = tempfile.mkdtemp(prefix="keepstone-")
+        except OSError as error:
+            raise _scratch_error(error, ", ".join(names)) from error
         self.remove: Final = weakref.finalize(self, _remove, self.path, os.getpid())
 
 
@@ -234,9 +302,9 @@ def _remove(path: str, owner: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _scratch_error(error: OSError, target: Target) -> StorageError:
+def _scratch_error(error: OSError, name: str) -> StorageError:
     return StorageError(
-        f"cannot write {target.name!r} to a temporary file: {error.strerror or error}",
+        f"cannot write {name!r} to a temporary file: {error.strerror or error}",
         path=str(error.filename or ""),
         hint="nothing was kept; TMPDIR says where temporary files are",
     )
