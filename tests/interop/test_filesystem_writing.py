@@ -13,6 +13,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from tests.faults.processes import finished, forked, needs_fork
 
 import keepstone
 from keepstone import InvalidInputError, PathExistsError, PathReadOnlyError
@@ -376,3 +377,27 @@ def test_no_temporary_folder_is_said(
     with pytest.raises(keepstone.StorageError, match="cannot write 'a' to a temporary file") as raised:
         fs.open("a", "wb")
     assert "TMPDIR" in str(raised.value.hint)
+
+
+@needs_fork
+def test_a_forked_child_keeps_nothing_of_what_its_parent_writes(store: keepstone.Store, fs: Any) -> None:
+    def close() -> None:
+        with pytest.raises(InvalidInputError, match="'a' was opened by the process that forked this one"):
+            file.close()
+
+    def end() -> None:
+        with pytest.raises(InvalidInputError, match="'set' was opened by the process that forked this one"):
+            fs.end_transaction()
+
+    file = fs.open("a", "wb")
+    file.write(b"once")
+    assert finished(forked(close))
+    file.close()
+    fs.start_transaction()
+    fs.pipe_file("set@latest/x", b"once")
+    assert finished(forked(end))
+    assert store.names() == ["a"]
+    fs.end_transaction()
+
+    assert store.load("a@v1") == fs.cat_file("set@v1/x") == b"once"
+    assert commits(store) == 2

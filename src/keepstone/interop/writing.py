@@ -47,6 +47,7 @@ class NewFile(io.BufferedWriter):
         self.is_discarded = True
         """Whether nothing of it is to be kept."""
         self._keep = keep
+        self._process: Final = os.getpid()
         self._handled = sys.exc_info()[1]
         """The exception in whose handler it was opened: not one that says that writing it went wrong."""
         self._scratch: Final = Scratch(target.name)
@@ -69,10 +70,12 @@ class NewFile(io.BufferedWriter):
 
         Raises:
             StorageError: the medium failed, or the temporary folder is full; nothing was kept.
+            InvalidInputError: another process opened it.
             RefConflictError, KindError: as `Store.save`.
         """
         if self.closed:
             return
+        self.require_own()
         failure = sys.exc_info()[1]
         went_wrong = failure is not None and failure is not self._handled
         self._handled = None
@@ -81,6 +84,23 @@ class NewFile(io.BufferedWriter):
             self.discard()
         elif self.autocommit:
             self.commit()
+
+    @property
+    def _is_own(self) -> bool:
+        return os.getpid() == self._process
+
+    def require_own(self) -> None:
+        """Raise in a forked child, and let go there: what waits in the buffer is its parent's to write.
+
+        Raises:
+            InvalidInputError: another process opened it.
+        """
+        if not self._is_own:
+            self.discard()
+            raise InvalidInputError(
+                f"a file for {self.target.name!r} was opened by the process that forked this one",
+                hint="open it in the process that writes it",
+            )
 
     def _finish(self) -> None:
         try:
@@ -93,9 +113,10 @@ class NewFile(io.BufferedWriter):
         """Make it the next version of its name, closed if it was not; once.
 
         Raises:
-            InvalidInputError: it was kept, or discarded.
+            InvalidInputError: it was kept or discarded, or another process opened it.
             StorageError, RefConflictError, KindError: as `close`.
         """
+        self.require_own()
         if not self._scratch.remove.alive:
             raise InvalidInputError(
                 f"a file for {self.target.name!r} was kept or discarded already", hint="write it again"
@@ -109,7 +130,10 @@ class NewFile(io.BufferedWriter):
     def discard(self) -> None:
         """Forget what was written."""
         self.is_discarded = True
-        if not self.closed:
+        if not self._is_own:
+            # Without its buffer: the file below is the parent's, too.
+            self.raw.close()
+        elif not self.closed:
             super().close()
         self._scratch.remove()
 
@@ -125,7 +149,8 @@ class NewFile(io.BufferedWriter):
 
     def __del__(self) -> None:
         if not self.is_discarded and not self.closed:
-            self._dealloc_warn(self)
+            if self._is_own:
+                self._dealloc_warn(self)
             self.discard()
 
 
@@ -237,6 +262,7 @@ def save_files(open_store: Callable[[], Store], files: Iterable[NewFile]) -> Non
     """Make each name that files were written for one version, all in one commit."""
     names: dict[str, dict[str, NewFile]] = {}
     for file in files:
+        file.require_own()
         if not file.closed:
             raise InvalidInputError(
                 f"a file for {file.target.name!r} is still open",
