@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import posixpath
-from collections.abc import Callable
 from functools import partial
 from typing import IO, Any, ClassVar, Final, NoReturn, cast
 
@@ -322,8 +321,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             )
         if mode == "xb" and self.exists(path):
             raise exists(target)
-        keep: Callable[[NewFile], object] = self._keep
-        return NewFile(target, keep, exclusive=mode == "xb", autocommit=autocommit)
+        return NewFile(target, self._keep, exclusive=mode == "xb", autocommit=autocommit)
 
     def _keep(self, file: NewFile) -> None:
         save_file(self.writable_store(), file)
@@ -335,6 +333,16 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Do nothing: folders are made by what lies in them."""
+
+    def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
+        """Save an empty file as the next version of a name.
+
+        Raises:
+            PathReadOnlyError: not `truncate`, and it is there: a version keeps its time.
+        """
+        if not truncate and self.exists(path):
+            raise _refused("touch", path)
+        self.pipe_file(path, b"")
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Save what is at one path as the next version of another name; its bytes are kept once.
@@ -353,9 +361,6 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
         Raises:
             PathReadOnlyError: always.
         """
-        raise _refused("remove", path)
-
-    def _rm(self, path: str) -> NoReturn:
         raise _refused("remove", path)
 
     def rm_file(self, path: str) -> NoReturn:
