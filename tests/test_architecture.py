@@ -45,7 +45,7 @@ KEYWORDS_ALLOWED: Final = {
     ): "dict.update takes its items as keywords, and a mapping must do as it does",
     **{
         ("interop/filesystem.py", name): "its callers hand on options of other filesystems of fsspec"
-        for name in ("info", "ls", "exists", "cat_file", "mkdir", "cp_file", "mv")
+        for name in ("info", "ls", "exists", "cat_file", "open", "touch", "mkdir", "cp_file", "mv")
     },
 }
 """Public functions that may take **kwargs, with the reason."""

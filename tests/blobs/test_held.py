@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-from tests.faults.processes import finished, forked
+from tests.faults.processes import finished, forked, needs_fork
 
 from keepstone.blobs.held import open_locked
 from keepstone.storage.calls import Calls
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_lock_is_free_when_its_holder_lets_go_whatever_children_live(tmp_path: Path) -> None:
     path, flags = str(tmp_path / "lock"), os.O_RDWR | os.O_CREAT
     held = open_locked(Calls(), path, flags)

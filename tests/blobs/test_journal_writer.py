@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.blobs.conftest import item
 from tests.blobs.test_journal import contents, opened
+from tests.faults.processes import needs_fork
 from tests.storage.faulty_calls import FaultyCalls
 
 from keepstone.blobs.journal_writer import Journal, JournalFinished
@@ -293,7 +294,7 @@ def test_nobody_is_told_of_a_sync_that_failed_for_another_thread(make_spool: Mak
     assert durable == [True] * 6
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_fork_leaves_the_lock_and_the_journal_to_the_parent(make_spool: MakeSpool, tmp_path: Path) -> None:
     script = """
 import os, sys

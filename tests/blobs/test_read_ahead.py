@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.faults.processes import needs_fork
 from tests.storage.slow import SlowStorage, await_no_reading_threads, reading_threads
 
 from keepstone.blobs.read_ahead import ReadAhead
@@ -254,7 +255,7 @@ def test_what_is_planned_is_for_the_thread_that_asks_for_the_items() -> None:
     ahead.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_forked_child_goes_on_without_threads() -> None:
     storage = stored(a=30 * MIB)
     spans = [Span("a", n * 10 * KIB, (n + 1) * 10 * KIB) for n in range(3_000)]

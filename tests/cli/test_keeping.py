@@ -239,6 +239,26 @@ def test_a_folder_takes_the_place_of_another_only_when_forced(folder: Path) -> N
     assert os.listdir("out") == ["new"]
 
 
+def test_a_folder_that_cannot_be_replaced_is_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "in").mkdir()
+    (folder / "in" / "new").write_text("n")
+    (folder / "out").mkdir()
+    (folder / "out" / "mine").write_text("kept nowhere else")
+    main(["save", "d", "in"])
+    rename = os.rename
+
+    def interrupted(source: str, target: str) -> None:
+        if target == str(folder / "out") and source.endswith("new"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+
+    assert main(["load", "d", "out", "--force"]) == 130
+    assert (folder / "out" / "mine").read_text() == "kept nowhere else"
+    assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]
+
+
 def test_one_item_of_a_collection(capsys: Shown) -> None:
     with keepstone.open(".keepstone") as store:
         store.collection("answers")["q 1\x1b"] = {"output": 72}

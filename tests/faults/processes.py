@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def forked(work: Callable[[], object]) -> int:

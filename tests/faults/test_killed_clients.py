@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.faults.bucket_place import HERE, Place
 from tests.faults.killed_clients import PROGRAMS, WAYS, KillSweep
+from tests.faults.processes import needs_fork
 from tests.faults.request_operations import fill
 from tests.servers.fixtures import on_servers
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = needs_fork
 DAILY = ("put and flush",)
 
 

@@ -12,8 +12,9 @@ from tests.faults.defect import Defect
 from tests.faults.defect_list import DEFECTS
 from tests.faults.defect_runs import Runs
 from tests.faults.defects import PAGE, edited, environment, page_rows
+from tests.faults.processes import needs_fork
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = needs_fork
 
 RIGHT_REASONS = {"AssertionError", "KeepstoneError", "Failed"}
 """`Failed`: an error that was expected did not come."""

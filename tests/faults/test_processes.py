@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.processes import dead, finished, forked
+from tests.faults.processes import dead, finished, forked, needs_fork
 
 import keepstone
 from keepstone.blobs import held as held_locks
 from keepstone.repository import entries
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = needs_fork
 
 
 def put_ten(collection: Any, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.faults.processes import needs_fork
 from tests.history.conftest import count_up, put, step
 
 from keepstone.foundation.errors import (
@@ -196,7 +197,7 @@ def test_eight_threads_on_two_logs_lose_and_double_nothing(make: Any, storage: M
     assert all(one.refresh() == log.state for one in logs)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_log_survives_fork_while_another_thread_appends(make: Any, storage: MemoryStorage) -> None:
     log = make.log(storage)
     count_up(log)

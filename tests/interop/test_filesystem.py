@@ -26,6 +26,7 @@ from tests.servers.proxy import Proxy
 import keepstone
 from keepstone import PathIsFolderError, PathNotFoundError
 from keepstone.interop.filesystem import KeepstoneFileSystem
+from keepstone.repository import session
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,58 @@ def test_an_open_file_is_read_anywhere(filled: keepstone.Store, fs: Any) -> None
     assert fs.tail("data/rows", 4) == b"3,4\n"
     assert fs.read_block("data/rows", 4, 4) == b"1,2\n"
     assert fs.cat_ranges(["data/rows", "data"], [0, 2], [3, 6]) == [b"a,b", b"file"]
+
+
+def test_files_and_folders_whose_names_end_as_a_list_of_versions_does(
+    store: keepstone.Store, options: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "odd" / "folder@").mkdir(parents=True)
+    (tmp_path / "odd" / "file@").write_text("a")
+    (tmp_path / "odd" / "folder@" / "file").write_text("b")
+    store.save("odd", tmp_path / "odd")
+    fs = fsspec.filesystem("keepstone", **options)
+
+    for root in ("odd", "odd@v1"):
+        assert fs.ls(root, detail=False) == [f"{root}/file@", f"{root}/folder@"]
+        assert fs.ls(f"{root}/folder@", detail=False) == [f"{root}/folder@/file"]
+        assert fs.isfile(f"{root}/file@")
+        assert fs.find(root) == [f"{root}/file@", f"{root}/folder@/file"]
+    assert fs.ls("odd@", detail=False) == ["odd@v1"]
+
+
+def test_to_look_is_not_to_read(filled: keepstone.Store, fs: Any, tmp_path: Path) -> None:
+    with keepstone.open(tmp_path / "own") as own, own.track("job") as job:
+        fs.ls("data/set")
+        fs.info("data/set/inside")
+        assert job.inputs == ()
+        fs.cat_file("data/set/inside")
+        assert job.inputs == (filled.resolve("data/set").digest,)
+
+
+def test_files_of_one_version_are_read_without_reading_its_manifest_each_time(
+    filled: keepstone.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = KeepstoneFileSystem(filled, skip_instance_cache=True)
+    decoded: list[Any] = []
+    read_manifest = session.Session.read_manifest
+
+    def counted(self: session.Session, digest: Any) -> Any:
+        decoded.append(digest)
+        return read_manifest(self, digest)
+
+    monkeypatch.setattr(session.Session, "read_manifest", counted)
+    for _ in range(5):
+        for path in ("data/set@v1/rows.csv", "data/set/sub/part@1.txt"):
+            assert fs.info(path)["size"] == len(fs.cat_file(path))
+
+    assert len(decoded) == 1
+
+
+@pytest.mark.parametrize("path", [5, None, b"data/rows"])
+def test_a_path_that_is_no_text_is_said(filled: keepstone.Store, fs: Any, path: Any) -> None:
+    for ask in (fs.info, fs.open, fs.ls, fs.exists):
+        with pytest.raises(keepstone.InvalidInputError, match="path"):
+            ask(path)
 
 
 def test_a_folder_is_fetched_with_all_its_files(filled: keepstone.Store, fs: Any, tmp_path: Path) -> None:

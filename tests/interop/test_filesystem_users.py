@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,30 +143,14 @@ def test_datasets_loads_and_writes(
     for name in ("train-1.csv", "train-2.csv"):
         (folder / name).write_text("a,b\n1,2\n3,4\n")
     store.save("data/set", folder)
-    cache = str(tmp_path / "cache")
+    load = partial(
+        datasets.load_dataset, storage_options=options, cache_dir=str(tmp_path / "cache"), split="train"
+    )
 
-    loaded = datasets.load_dataset(
-        "csv",
-        data_files={"train": "keepstone://data/set@v1/train-*.csv"},
-        storage_options=options,
-        cache_dir=cache,
-        split="train",
-    )
-    streamed = datasets.load_dataset(
-        "csv",
-        data_files="keepstone://data/set@v1/rows.csv",
-        storage_options=options,
-        streaming=True,
-        split="train",
-    )
+    loaded = load("csv", data_files={"train": "keepstone://data/set@v1/train-*.csv"})
+    streamed = load("csv", data_files="keepstone://data/set@v1/rows.csv", streaming=True)
     loaded.to_parquet("keepstone://data/again.parquet", storage_options=options)
-    again = datasets.load_dataset(
-        "parquet",
-        data_files="keepstone://data/again.parquet",
-        storage_options=options,
-        cache_dir=cache,
-        split="train",
-    )
+    again = load("parquet", data_files="keepstone://data/again.parquet")
 
     rows = [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
     assert list(loaded) == list(again) == rows * 2

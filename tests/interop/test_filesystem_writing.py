@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 import pickle
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from tests.faults.processes import finished, forked, needs_fork
 
 import keepstone
 from keepstone import InvalidInputError, PathExistsError, PathReadOnlyError
@@ -96,6 +98,48 @@ def test_an_exception_while_it_is_written_leaves_nothing(store: keepstone.Store,
         opened.close()
 
     assert store.names() == []
+
+
+@pytest.mark.parametrize("mode", ["wb", "wt"])
+@pytest.mark.parametrize("compression", ["gzip", "bz2", "xz", "zip"])
+def test_what_is_compressed_is_kept_when_it_is_closed(
+    store: keepstone.Store, fs: Any, mode: str, compression: str
+) -> None:
+    content: Any = "text" if mode == "wt" else b"text"
+    write(fs.open("one", mode, compression=compression), content)
+    with fs.transaction:
+        write(fs.open("two.gz", mode, compression="infer"), content)
+        write(fs.open("set@latest/plain", mode, compression="infer"), content)
+
+    with fs.open("one", "rb", compression=compression) as file:
+        assert file.read() == b"text"
+    assert gzip.decompress(fs.cat_file("two.gz")) == fs.cat_file("set@v1/plain") == b"text"
+    assert commits(store) == 2
+
+
+def test_what_is_compressed_and_not_finished_is_not_kept(store: keepstone.Store, fs: Any) -> None:
+    def forget() -> None:
+        fs.open("a", "wb", compression="gzip").write(b"half")
+        gc.collect()
+
+    with pytest.raises(ZeroDivisionError):
+        break_off(fs.open("a", "w", compression="gzip"), "half")
+    with pytest.warns(ResourceWarning, match="'a' was not closed, and not kept"):
+        forget()
+    with pytest.raises(InvalidInputError, match="unknown compression 'zap'"):
+        fs.open("a", "wb", compression="zap")
+
+    assert store.names() == []
+
+
+def test_a_file_that_is_committed_by_hand_is_kept_whole_and_once(store: keepstone.Store, fs: Any) -> None:
+    file = fs.open("a", "wb", autocommit=False)
+    file.write(b"all of it")
+    file.commit()
+    with pytest.raises(InvalidInputError, match="'a' was kept or discarded already"):
+        file.commit()
+
+    assert store.load("a@v1") == b"all of it"
 
 
 def test_a_file_may_be_written_while_another_exception_is_handled(store: keepstone.Store, fs: Any) -> None:
@@ -324,3 +368,36 @@ def test_what_the_temporary_folder_refuses_is_said(store: keepstone.Store, fs: A
     with pytest.raises(keepstone.StorageError, match="to a temporary file: File name too long"):
         fs.open(name, "wb")
     assert os.listdir(scratch) == []
+
+
+def test_no_temporary_folder_is_said(
+    store: keepstone.Store, fs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nosuch"))
+    with pytest.raises(keepstone.StorageError, match="cannot write 'a' to a temporary file") as raised:
+        fs.open("a", "wb")
+    assert "TMPDIR" in str(raised.value.hint)
+
+
+@needs_fork
+def test_a_forked_child_keeps_nothing_of_what_its_parent_writes(store: keepstone.Store, fs: Any) -> None:
+    def close() -> None:
+        with pytest.raises(InvalidInputError, match="'a' was opened by the process that forked this one"):
+            file.close()
+
+    def end() -> None:
+        with pytest.raises(InvalidInputError, match="'set' was opened by the process that forked this one"):
+            fs.end_transaction()
+
+    file = fs.open("a", "wb")
+    file.write(b"once")
+    assert finished(forked(close))
+    file.close()
+    fs.start_transaction()
+    fs.pipe_file("set@latest/x", b"once")
+    assert finished(forked(end))
+    assert store.names() == ["a"]
+    fs.end_transaction()
+
+    assert store.load("a@v1") == fs.cat_file("set@v1/x") == b"once"
+    assert commits(store) == 2

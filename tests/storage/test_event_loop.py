@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import threading
@@ -9,6 +8,7 @@ import time
 from textwrap import dedent
 
 import pytest
+from tests.faults.processes import needs_fork
 from tests.storage.plain_server import plain_server
 
 from keepstone.storage.event_loop import request_loop, run
@@ -52,7 +52,7 @@ def test_errors_come_out_as_they_are() -> None:
         run(request_loop(), fail(), seconds_max=10)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@needs_fork
 def test_a_child_that_closes_its_copies_of_connections_leaves_its_parent_s_alone() -> None:
     code = """
         import asyncio, os, sys

@@ -102,10 +102,17 @@ def write_folder(path: str, write: Callable[[str], object], *, force: bool) -> N
     check_free(path, force)
     place = os.path.abspath(path)
     draft = tempfile.mkdtemp(prefix=".keepstone-", suffix=".tmp", dir=os.path.dirname(place))
+    new, old = os.path.join(draft, "new"), os.path.join(draft, "old")
     try:
-        write(os.path.join(draft, "new"))
-        os.rename(place, os.path.join(draft, "old"))
-        os.rename(os.path.join(draft, "new"), place)
+        write(new)
+        try:
+            os.rename(place, old)
+            os.rename(new, place)
+        except BaseException:
+            # Nothing else has what was there: it goes back before the draft is removed.
+            if os.path.lexists(old) and not os.path.lexists(place):
+                os.rename(old, place)
+            raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import posixpath
-from collections.abc import Callable
 from functools import partial
 from typing import IO, Any, ClassVar, Final, NoReturn, cast
 
@@ -17,16 +16,13 @@ from fsspec.utils import stringify_path  # pyright: ignore[reportMissingTypeStub
 
 from keepstone.api import Store
 from keepstone.foundation.digest import Digest
-from keepstone.foundation.errors import (
-    PathIsFolderError,
-    PathNotFoundError,
-    PathReadOnlyError,
-)
+from keepstone.foundation.errors import PathIsFolderError, PathNotFoundError, PathReadOnlyError
 from keepstone.foundation.names import shown
 from keepstone.interop.instances import OnePerStore
-from keepstone.interop.paths import Found, Tree, not_found, not_in, read_path, write_path
-from keepstone.interop.writing import NewFile, SavingTransaction, exists, save_file
+from keepstone.interop.paths import Found, Resolver, Tree, lists_versions, not_found, not_in, write_path
+from keepstone.interop.writing import NewFile, SavingTransaction, exists, packed, packer_for, save_file
 from keepstone.objects.manifest import Part, PartMode
+from keepstone.repository.arguments import check_kind_of
 from keepstone.repository.version import Version
 
 _Base: Any = fsspec.AbstractFileSystem
@@ -51,6 +47,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
         self.location: Final = store
         self._offline = offline
         self._stores: dict[str, Store] = {}
+        self._resolver: Final = Resolver()
         self._last: Tree | None = None
         """Who walks a version asks for it again and again."""
 
@@ -78,6 +75,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
         if isinstance(path, list):
             return [cls._strip_protocol(each) for each in cast("list[Any]", path)]
         text: str = cast(Any, stringify_path)(path)
+        check_kind_of(text, str, "path", "text, or a path")
         return text.removeprefix("keepstone://").strip("/")
 
     # ---- looking -----------------------------------------------------------------------------------------------------
@@ -90,11 +88,9 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             PathNotFoundError: nothing is there.
         """
         path = self._strip_protocol(path)
-        if path.endswith("@"):
-            if not self._versions(path):
-                raise not_found(self.store, path)
+        if lists_versions(self.store, path):
             return _folder(path)
-        found = read_path(self.store, path) if path else None
+        found = self._found(path)
         known = self._info_in(found, path) if found else None
         if known is not None:
             return known
@@ -109,10 +105,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             PathNotFoundError: nothing is there.
         """
         path = self._strip_protocol(path)
-        if path.endswith("@"):
-            infos = self._versions(path)
-        else:
-            infos = self._listed(path)
+        infos = self._versions(path) if lists_versions(self.store, path) else self._listed(path)
         if not infos:
             # Of what is there and no empty folder it is the only entry.
             known = self.info(path)
@@ -122,7 +115,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
 
     def _listed(self, path: str) -> list[Info]:
         infos: dict[tuple[str, bool], Info] = {}
-        found = read_path(self.store, path) if path else None
+        found = self._found(path)
         if found:
             tree = self._tree(found.version)
             if tree.is_folder(found.inner):
@@ -154,8 +147,6 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
     def _versions(self, path: str) -> list[Info]:
         name = path[:-1]
         store = self.store
-        if name not in store.names(name, kind="artifact"):
-            return []
         versions = {version.number: version for version in store.versions(name)}
         words = {f"v{number}": number for number in versions} | store.aliases(name)
         return [
@@ -163,6 +154,9 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             for word, number in words.items()
             if number in versions
         ]
+
+    def _found(self, path: str) -> Found | None:
+        return self._resolver.read_path(self.store, path) if path else None
 
     def _info_in(self, found: Found, path: str) -> Info | None:
         version, inner = found
@@ -177,7 +171,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             is_root = {"digest": version.digest} if not inner else {}
             return {**_folder(path), **facts, **is_root} if tree.is_folder(inner) else None
         link = {"islink": True} if part.mode == PartMode.SYMLINK else {}
-        behind = tree.followed(inner, partial(_read_part, version))
+        behind = tree.followed(inner, partial(_read_link, version))
         kind, part = ("file", behind) if behind else ("link", part)
         return {
             "name": path,
@@ -250,13 +244,13 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
 
     def _part(self, path: str) -> tuple[Version, Part]:
         path = self._strip_protocol(path)
-        found = read_path(self.store, path)
+        found = self._found(path)
         if found is None:
             if not path or self._names_below(path):
                 raise _is_folder(path)
             raise not_found(self.store, path)
         tree = self._tree(found.version)
-        part = tree.followed(found.inner, partial(_read_part, found.version))
+        part = tree.followed(found.inner, partial(_read_link, found.version))
         if part is not None:
             return found.version, part
         if tree.is_folder(found.inner):
@@ -278,11 +272,29 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
         """
         version, part = self._part(path)
         begin, stop, _step = slice(start, end).indices(part.size)
-        if (begin, stop) == (0, part.size):
-            return _read_part(version, part)
-        with version.open(part.path) as file:
+        with version.open_part(part) as file:
             file.seek(begin)
             return file.read(max(0, stop - begin))
+
+    def open(
+        self,
+        path: Any,
+        mode: str = "rb",
+        block_size: int | None = None,
+        cache_options: Any = None,
+        compression: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return a file: to be read, or to become a version when it is closed, also through what compresses it.
+
+        Raises:
+            PathNotFoundError, PathIsFolderError: there is no such file.
+            PathReadOnlyError, InvalidInputError: this cannot be written.
+        """
+        if compression is None or "b" not in mode or "r" in mode:
+            return _Base.open(self, path, mode, block_size, cache_options, compression, **options)
+        packer = packer_for(self._strip_protocol(path), compression)
+        return packed(_Base.open(self, path, mode, block_size, cache_options, **options), packer)
 
     def _open(
         self,
@@ -295,11 +307,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
     ) -> IO[bytes]:
         if mode == "rb":
             version, part = self._part(path)
-            file: Any = version.open(part.path)
-            if not hasattr(file, "size"):
-                # fsspec's own functions ask a file for it.
-                file.size = part.size
-            return file
+            return version.open_part(part)
         target = write_path(path)
         if mode not in ("wb", "xb"):
             raise PathReadOnlyError(
@@ -313,8 +321,7 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
             )
         if mode == "xb" and self.exists(path):
             raise exists(target)
-        keep: Callable[[NewFile], object] = self._keep
-        return NewFile(target, keep, exclusive=mode == "xb", autocommit=autocommit)
+        return NewFile(target, self._keep, exclusive=mode == "xb", autocommit=autocommit)
 
     def _keep(self, file: NewFile) -> None:
         save_file(self.writable_store(), file)
@@ -326,6 +333,16 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Do nothing: folders are made by what lies in them."""
+
+    def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
+        """Save an empty file as the next version of a name.
+
+        Raises:
+            PathReadOnlyError: not `truncate`, and it is there: a version keeps its time.
+        """
+        if not truncate and self.exists(path):
+            raise _refused("touch", path)
+        self.pipe_file(path, b"")
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Save what is at one path as the next version of another name; its bytes are kept once.
@@ -346,9 +363,6 @@ class KeepstoneFileSystem(_Base, metaclass=OnePerStore):
         """
         raise _refused("remove", path)
 
-    def _rm(self, path: str) -> NoReturn:
-        raise _refused("remove", path)
-
     def rm_file(self, path: str) -> NoReturn:
         """Refuse, as `rm` does."""
         raise _refused("remove", path)
@@ -366,8 +380,9 @@ def _folder(path: str) -> Info:
     return {"name": path, "type": "directory", "size": 0}
 
 
-def _read_part(version: Version, part: Part) -> bytes:
-    return b"".join(version.chunks(part.path))
+def _read_link(version: Version, part: Part) -> bytes:
+    # Not by `open_part`: who looks where a link leads has not read the version.
+    return b"".join(version.stream(part))
 
 
 def _is_folder(path: str) -> PathIsFolderError:

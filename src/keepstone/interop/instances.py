@@ -1,7 +1,8 @@
 """One instance of the filesystem for each store, whichever way a program names the store.
 
 Layer: interop. fsspec keeps an instance for each set of options: here the option is always the absolute location, so
-that a change of the current folder, a pickle and a chained URL mean the same store, and a transaction is seen by all.
+that a change of the current folder, a pickle and a chained URL mean the same store, and a transaction is seen by all
+that a thread opens: fsspec keeps instances for each thread.
 """
 
 from __future__ import annotations

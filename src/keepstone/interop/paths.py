@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from keepstone.api import Store
@@ -21,6 +22,7 @@ from keepstone.foundation.errors import (
 from keepstone.foundation.names import check_name, plural, shown
 from keepstone.objects.manifest import Part, PartMode, path_problem
 from keepstone.objects.trees import part_name
+from keepstone.repository.name_view import Found as Place
 from keepstone.repository.version import Version
 
 LINKS_MAX: Final = 40
@@ -52,24 +54,29 @@ class Tree:
         """The file that the version itself is."""
         if len(parts) == 1 and (not parts[0].path or manifest.serializer == "file"):
             self.single = parts[0]
-        self.files: dict[str, Part] = {}
-        self.folders: dict[str, dict[str, None]] = {"": {}}
-        """The names in each folder."""
-        for part in parts:
-            self._add(part_name(manifest, part), part)
+        self._named: Final = [(part_name(manifest, part), part) for part in parts]
 
-    def _add(self, path: str, part: Part) -> None:
-        if part.mode == PartMode.FOLDER:
-            self.folders.setdefault(path, {})
-        else:
-            self.files[path] = part
-        while path:
-            above, _, name = path.rpartition("/")
-            known = above in self.folders
-            self.folders.setdefault(above, {})[name] = None
-            if known:
-                return
-            path = above
+    @cached_property
+    def files(self) -> dict[str, Part]:
+        """Every file, also a link, by its path."""
+        return {path: part for path, part in self._named if part.mode != PartMode.FOLDER}
+
+    @cached_property
+    def folders(self) -> dict[str, dict[str, None]]:
+        """The names in each folder."""
+        folders: dict[str, dict[str, None]] = {"": {}}
+        for path, part in self._named:
+            if part.mode == PartMode.FOLDER:
+                folders.setdefault(path, {})
+            below = path
+            while below:
+                above, _, name = below.rpartition("/")
+                is_known = above in folders
+                folders.setdefault(above, {})[name] = None
+                if is_known:
+                    break
+                below = above
+        return folders
 
     def file(self, inner: str) -> Part | None:
         """Return the file at a path; of one that is all there is, the empty path is it."""
@@ -77,7 +84,7 @@ class Tree:
 
     def is_folder(self, inner: str) -> bool:
         """Whether there is a folder at a path."""
-        return inner in self.folders and not (not inner and self.single)
+        return inner in self.folders if inner else not self.single
 
     def followed(self, inner: str, read: Callable[[Part], bytes]) -> Part | None:
         """Return the file at a path, behind the links that stand there; None where they lead to none in here."""
@@ -90,33 +97,51 @@ class Tree:
         return None
 
 
-def read_path(store: Store, path: str) -> Found | None:
-    """Return what a path means now; None where no name that there is begins it.
+class Resolver:
+    """Resolves selectors; keeps the last version, since who reads its files asks for it again with each."""
 
-    Raises:
-        PathNotFoundError: the name is there, and not that version of it.
-    """
-    head, at, rest = path.partition("@")
-    selector, _, inner = rest.partition("/")
-    problem: PathNotFoundError | None = None
-    if at:
-        # The usual case needs no look at names, which takes a request where the store is elsewhere.
+    def __init__(self) -> None:
+        self._last: tuple[Place, Version] | None = None
+
+    def read_path(self, store: Store, path: str) -> Found | None:
+        """Return what a path means now; None where no name that there is begins it.
+
+        Raises:
+            PathNotFoundError: the name is there, and not that version of it.
+        """
+        head, at, rest = path.partition("@")
+        selector, _, inner = rest.partition("/")
+        problem: PathNotFoundError | None = None
+        if at:
+            # The usual case needs no look at names, which takes a request where the store is elsewhere.
+            try:
+                version = self._resolve(store, f"{head}@{selector}", path)
+                if not version.is_snapshot:
+                    return Found(version, inner)
+            except PathNotFoundError as error:
+                problem = error
+        else:
+            store.repository.session.refresh()
+        if problem and _is_artifact(store, head):
+            raise problem
+        segments = path.split("/")
+        for count in range(len(segments), 0, -1):
+            name = "/".join(segments[:count])
+            if _is_artifact(store, name):
+                return Found(self._resolve(store, name, path), "/".join(segments[count:]))
+        return None
+
+    def _resolve(self, store: Store, selector: str, path: str) -> Version:
+        naming = store.repository.naming
         try:
-            version = _resolve(store, f"{head}@{selector}", path)
-            if not version.is_snapshot:
-                return Found(version, inner)
-        except PathNotFoundError as error:
-            problem = error
-    else:
-        store.repository.session.refresh()
-    if problem and _is_artifact(store, head):
-        raise problem
-    segments = path.split("/")
-    for count in range(len(segments), 0, -1):
-        name = "/".join(segments[:count])
-        if _is_artifact(store, name):
-            return Found(_resolve(store, name, path), "/".join(segments[count:]))
-    return None
+            place = naming.place(selector)
+        except (ArtifactNotFoundError, KindError, InvalidInputError) as error:
+            hint = error.hint or f"ls({selector.partition('@')[0] + '@'!r}) lists the versions"
+            raise PathNotFoundError(f"no {shown(path)}: {error}", selector=path, hint=hint) from error
+        last = self._last
+        if last is None or last[0] != place:
+            last = self._last = (place, naming.version(place))
+        return last[1]
 
 
 def _is_artifact(store: Store, name: str) -> bool:
@@ -126,12 +151,12 @@ def _is_artifact(store: Store, name: str) -> bool:
         return False
 
 
-def _resolve(store: Store, selector: str, path: str) -> Version:
-    try:
-        return store.resolve(selector)
-    except (ArtifactNotFoundError, KindError, InvalidInputError) as error:
-        hint = error.hint or f"ls({selector.partition('@')[0] + '@'!r}) lists the versions"
-        raise PathNotFoundError(f"no {shown(path)}: {error}", selector=path, hint=hint) from error
+def lists_versions(store: Store, path: str) -> bool:
+    """Whether a path is `name@`, of a name that there is; a file may end so, too."""
+    if not path.endswith("@"):
+        return False
+    store.repository.session.refresh()
+    return _is_artifact(store, path[:-1])
 
 
 def not_found(store: Store, path: str) -> PathNotFoundError:

@@ -16,8 +16,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from fsspec.compression import compr  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from fsspec.core import get_compression  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
 
 from keepstone.api import Store
@@ -45,16 +47,17 @@ class NewFile(io.BufferedWriter):
         self.is_discarded = True
         """Whether nothing of it is to be kept."""
         self._keep = keep
+        self._process: Final = os.getpid()
         self._handled = sys.exc_info()[1]
         """The exception in whose handler it was opened: not one that says that writing it went wrong."""
-        self._scratch: Final = Scratch()
+        self._scratch: Final = Scratch(target.name)
         self.place: Final = os.path.join(self._scratch.path, os.path.basename(target.inner or target.name))
         """Where its bytes are until they are in the store."""
         try:
             super().__init__(io.FileIO(self.place, "x"))
         except OSError as error:
             self._scratch.remove()
-            raise _scratch_error(error, target) from error
+            raise _scratch_error(error, target.name) from error
         self.is_discarded = False
 
     @property
@@ -67,25 +70,58 @@ class NewFile(io.BufferedWriter):
 
         Raises:
             StorageError: the medium failed, or the temporary folder is full; nothing was kept.
+            InvalidInputError: another process opened it.
             RefConflictError, KindError: as `Store.save`.
         """
         if self.closed:
             return
+        self.require_own()
         failure = sys.exc_info()[1]
         went_wrong = failure is not None and failure is not self._handled
         self._handled = None
-        try:
-            super().close()
-        except OSError as error:
-            self.discard()
-            raise _scratch_error(error, self.target) from error
+        self._finish()
         if went_wrong or self.is_discarded:
             self.discard()
         elif self.autocommit:
             self.commit()
 
+    @property
+    def _is_own(self) -> bool:
+        return os.getpid() == self._process
+
+    def require_own(self) -> None:
+        """Raise in a forked child, and let go there: what waits in the buffer is its parent's to write.
+
+        Raises:
+            InvalidInputError: another process opened it.
+        """
+        if not self._is_own:
+            self.discard()
+            raise InvalidInputError(
+                f"a file for {self.target.name!r} was opened by the process that forked this one",
+                hint="open it in the process that writes it",
+            )
+
+    def _finish(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            self.discard()
+            raise _scratch_error(error, self.target.name) from error
+
     def commit(self) -> None:
-        """Make it the next version of its name."""
+        """Make it the next version of its name, closed if it was not; once.
+
+        Raises:
+            InvalidInputError: it was kept or discarded, or another process opened it.
+            StorageError, RefConflictError, KindError: as `close`.
+        """
+        self.require_own()
+        if not self._scratch.remove.alive:
+            raise InvalidInputError(
+                f"a file for {self.target.name!r} was kept or discarded already", hint="write it again"
+            )
+        self._finish()
         try:
             self._keep(self)
         finally:
@@ -94,7 +130,10 @@ class NewFile(io.BufferedWriter):
     def discard(self) -> None:
         """Forget what was written."""
         self.is_discarded = True
-        if not self.closed:
+        if not self._is_own:
+            # Without its buffer: the file below is the parent's, too.
+            self.raw.close()
+        elif not self.closed:
             super().close()
         self._scratch.remove()
 
@@ -110,8 +149,59 @@ class NewFile(io.BufferedWriter):
 
     def __del__(self) -> None:
         if not self.is_discarded and not self.closed:
-            self._dealloc_warn(self)
+            if self._is_own:
+                self._dealloc_warn(self)
             self.discard()
+
+
+class _Packing(io.RawIOBase):
+    """What compresses into a file, and closes it with itself: libraries that compress leave it open."""
+
+    def __init__(self, packer: Any, file: NewFile) -> None:
+        super().__init__()
+        self._packer = packer
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._packer.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._packer.close()
+        finally:
+            super().close()
+            self._file.close()
+
+    def _dealloc_warn(self, source: object) -> None:
+        # The buffer around this one passes on that nobody closed it.
+        self._file._dealloc_warn(source)  # pyright: ignore[reportPrivateUsage] - the name that io calls it by
+
+
+def packer_for(path: str, compression: str) -> Callable[..., Any] | None:
+    """Return what compresses a file of that path, none where "infer" says so.
+
+    Raises:
+        InvalidInputError: fsspec knows no such compression, or what it takes is not installed.
+    """
+    try:
+        name = get_compression(path, compression)
+    except ValueError as error:
+        known = ", ".join(sorted(name for name in compr if name))
+        raise InvalidInputError(
+            f"unknown compression {compression!r}", hint=f"use 'infer' or one of {known}"
+        ) from error
+    return cast("Callable[..., Any]", compr[name]) if name else None
+
+
+def packed(file: NewFile, packer: Callable[..., Any] | None) -> io.BufferedIOBase:
+    """Return the file, or what compresses into it."""
+    return io.BufferedWriter(_Packing(packer(file, mode="w"), file)) if packer else file
 
 
 def save_file(store: Store, file: NewFile) -> None:
@@ -172,6 +262,7 @@ def save_files(open_store: Callable[[], Store], files: Iterable[NewFile]) -> Non
     """Make each name that files were written for one version, all in one commit."""
     names: dict[str, dict[str, NewFile]] = {}
     for file in files:
+        file.require_own()
         if not file.closed:
             raise InvalidInputError(
                 f"a file for {file.target.name!r} is still open",
@@ -186,7 +277,7 @@ def save_files(open_store: Callable[[], Store], files: Iterable[NewFile]) -> Non
             )
     if not names:
         return
-    scratch = Scratch()
+    scratch = Scratch(*names)
     try:
         with open_store().transaction() as change:
             for number, (name, inner) in enumerate(names.items()):
@@ -217,14 +308,17 @@ def _gather(root: Path, files: dict[str, NewFile]) -> None:
                 hint="choose other paths",
             ) from error
         except OSError as error:
-            raise _scratch_error(error, file.target) from error
+            raise _scratch_error(error, file.target.name) from error
 
 
 class Scratch:
     """A temporary folder, which is removed when nobody needs it, at the latest when this process ends."""
 
-    def __init__(self) -> None:
-        self.path: Final = tempfile.mkdtemp(prefix="keepstone-")
+    def __init__(self, *names: str) -> None:
+        try:
+            self.path: Final = tempfile.mkdtemp(prefix="keepstone-")
+        except OSError as error:
+            raise _scratch_error(error, ", ".join(names)) from error
         self.remove: Final = weakref.finalize(self, _remove, self.path, os.getpid())
 
 
@@ -234,9 +328,9 @@ def _remove(path: str, owner: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _scratch_error(error: OSError, target: Target) -> StorageError:
+def _scratch_error(error: OSError, name: str) -> StorageError:
     return StorageError(
-        f"cannot write {target.name!r} to a temporary file: {error.strerror or error}",
+        f"cannot write {name!r} to a temporary file: {error.strerror or error}",
         path=str(error.filename or ""),
         hint="nothing was kept; TMPDIR says where temporary files are",
     )

@@ -75,6 +75,14 @@ class Naming:
         """
         return self._steadily(lambda view: self.version(self.find_in(view, selector)))
 
+    def place(self, selector: str) -> Found:
+        """Return which version `selector` means now, without reading its manifest.
+
+        Raises:
+            ArtifactNotFoundError, KindError, InvalidInputError: as `resolve`.
+        """
+        return self._steadily(lambda view: self.find_in(view, selector))
+
     def _steadily(self, ask: Callable[[Published | Departed], T]) -> T:
         while True:
             view = self.present()
