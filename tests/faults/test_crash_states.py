@@ -19,7 +19,7 @@ from tests.faults.crash_scripts import PAIRS, SCENARIOS, history, random_work
 KINDS = {"unnamed": True, "named": False}
 """How files are born: without a name, as on Linux, or with one that is replaced."""
 EACH_KIND = ["unnamed", pytest.param("named", marks=pytest.mark.thorough)]
-STATES_EVERYDAY, STATES, STATES_LONG = 60, 130, 4_000
+STATES_EVERYDAY, STATES, STATES_LONG = 40, 130, 4_000
 """Looked at after each work of one process, for each way in which files are born."""
 AGAIN, AGAIN_LONG = 8, 60
 """... after another loss of power in each of a few recoveries."""

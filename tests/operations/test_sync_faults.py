@@ -72,7 +72,7 @@ def check(store: Store, wanted: dict[str, Any], *, whole: bool) -> None:
 
 
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("verb", ["push", "pull", "sync"])
+@pytest.mark.parametrize("verb", ["push", "pull", pytest.param("sync", marks=pytest.mark.thorough)])
 def test_whatever_request_fails_all_or_nothing_came(
     verb: str,
     original: Path,
