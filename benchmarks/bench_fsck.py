@@ -6,10 +6,11 @@ Seconds are those of the processor, so that what else runs on the machine does n
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.peak import peak_bytes
 
 from benchmarks.settings import Settings
 from benchmarks.timing import KEEPSTONE, Case, alternate
@@ -64,7 +65,7 @@ def _check(folder: Path) -> float:
 
 def _peak(folder: Path) -> float:
     _check(folder)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / 2**20
 
 
 def _hash(folder: Path) -> float:

@@ -6,15 +6,14 @@ import functools
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks.bench_sustained import peak_mib
-from benchmarks.keepers import BORG, CP, DVC, KEEPERS, RESTIC, available, saved
+from tests.peak import peak_bytes
+
+from benchmarks.keepers import KEEPERS, available, saved
 from benchmarks.settings import Settings
 from benchmarks.timing import KEEPSTONE, Case, alternate
 from benchmarks.workers import fresh
@@ -44,18 +43,17 @@ def run(settings: Settings) -> list[Case]:
         settings.new_folder("large/store").rmdir()
         return size / seconds / 1e6
 
-    def keep(name: str) -> float:
+    def keep(name: str, _: int) -> float:
         keeper = KEEPERS[name](settings.new_folder("large/keeper"))
         keeper.prepare()
         cost = saved(keeper, source.parent)
-        memory.setdefault(name, []).append(cost.peak)
+        if cost.peak is not None:
+            memory.setdefault(name, []).append(cost.peak)
         shutil.rmtree(keeper.folder)
         return size / cost.seconds / 1e6
 
-    calls: dict[str, Callable[[int], float]] = {KEEPSTONE: ingest, CP: lambda _: size / _copy(source) / 1e6}
-    for name in available():
-        if name in (RESTIC, BORG, DVC):
-            calls[name] = functools.partial(lambda name, _: keep(name), name)
+    calls: dict[str, Callable[[int], float]] = {name: functools.partial(keep, name) for name in available()}
+    calls[KEEPSTONE] = ingest
     samples = alternate(calls, settings.turns(4), warm_up=1)
     settings.new_folder("large").rmdir()
     title = f"save a file of {size / 1e9:g} GB of random bytes"
@@ -66,7 +64,9 @@ def run(settings: Settings) -> list[Case]:
             "MB/s",
             samples,
             less_is_better=False,
-            notes=("source in the page cache; restic, borg and DVC as whole processes",),
+            notes=(
+                "source in the page cache; Keepstone in a process that has begun, the others as whole processes",
+            ),
         ),
         Case("large.memory", f"{title}, peak memory", "MiB", memory),
     ]
@@ -78,18 +78,4 @@ def _ingest(folder: Path, source: Path) -> tuple[float, float]:
     start = time.perf_counter()
     with keepstone.api.open(folder) as store:
         store.save("large", source)
-    return time.perf_counter() - start, peak_mib()
-
-
-def _copy(source: Path) -> float:
-    target = source.with_name("copy.bin")
-    # A copy that shares its blocks with the source would measure nothing.
-    plain = ["--reflink=never"] if sys.platform == "linux" else []
-    start = time.perf_counter()
-    subprocess.run(["cp", *plain, str(source), str(target)], check=True)
-    descriptor = os.open(target, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    seconds = time.perf_counter() - start
-    target.unlink()
-    return seconds
+    return time.perf_counter() - start, peak_bytes() / 2**20

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from tests.peak import peak_bytes
 
 from benchmarks.payloads import pool, results
 from benchmarks.peers import DISKCACHE, JSON_FILES, JSONL, SQLITE, available, open_contender
@@ -67,10 +67,4 @@ def _sustain(contender: str, folder: Path, count: int, pool_size: int) -> tuple[
     for key, value in results(0, count, drawn):
         put(key, value)
     opened.close()
-    return time.perf_counter() - start, peak_mib()
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return time.perf_counter() - start, peak_bytes() / 2**20

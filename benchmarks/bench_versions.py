@@ -89,7 +89,8 @@ class _Measured:
             self._first[name].append(taken[0].seconds)
             self._seconds[name].append(sum(cost.seconds for cost in taken[1:]))
             self._added[name].append((keepers[name].kept_bytes() - begun[name]) / 2**20)
-            self._peak[name].append(max(cost.peak for cost in taken))
+            if peaks := [cost.peak for cost in taken if cost.peak is not None]:
+                self._peak[name].append(max(peaks))
         if not self._succession.has_many_files:
             shutil.rmtree(work)
 

@@ -13,7 +13,7 @@ import sys
 import time
 import venv
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -227,8 +227,13 @@ TOOLS: Final[dict[str, type[Tool]]] = {KEEPSTONE: Keepstone, DVC: Dvc, AWS: AwsS
 
 def available() -> list[str]:
     """Return the tools that are here, or could be installed; say which could not."""
-    found = [KEEPSTONE]
-    for tool in PACKAGES:
+    return [KEEPSTONE, *installed(PACKAGES)]
+
+
+def installed(peers: Iterable[str]) -> list[str]:
+    """Return those of `peers` that are here, or could be installed; say which could not."""
+    found: list[str] = []
+    for tool in peers:
         try:
             if tool == DVC and shutil.which("git") is None:
                 raise ServerFailedError("it needs git")

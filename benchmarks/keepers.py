@@ -7,6 +7,7 @@ and borg are those of the system; DVC is that of `file_tools`.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.servers.program import ServerFailedError
-
-from benchmarks.file_tools import DVC, bare_environment, install, program
+from benchmarks.file_tools import DVC, bare_environment, installed, program
 from benchmarks.peers import disk_bytes
 from benchmarks.timing import KEEPSTONE
 
@@ -33,8 +32,8 @@ class Cost(NamedTuple):
     """What one save took."""
 
     seconds: float
-    peak: float
-    """The most memory of a process of it [MiB]."""
+    peak: float | None
+    """The most memory of a process of it [MiB]; None where it is no more than what is counted of every child."""
 
 
 class Keeper(ABC):
@@ -80,7 +79,10 @@ class Keeper(ABC):
         process.stderr.close()
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said[-2_000:]!r}")
-        return Cost(seconds, used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+        # On Linux at least that of whoever started it is counted: of what takes less nothing is known.
+        is_own = used.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return Cost(seconds, used.ru_maxrss / unit if is_own else None)
 
 
 class Keepstone(Keeper):
@@ -214,11 +216,4 @@ def available() -> list[str]:
             found.append(name)
         else:
             sys.stderr.write(f"without {name}: it is not installed\n")
-    try:
-        if shutil.which("git") is None:
-            raise ServerFailedError("it needs git")
-        install(DVC)
-        found.append(DVC)
-    except (ServerFailedError, OSError) as error:
-        sys.stderr.write(f"without {DVC}: {error}\n")
-    return found
+    return [*found, *installed((DVC,))]

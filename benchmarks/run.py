@@ -114,7 +114,7 @@ def _command(options: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Keepstone and its peers side by side. About 20 minutes on 2 cores; 10 GB of disk.",
+        description="Measure Keepstone and its peers side by side. More than an hour on 2 cores; 10 GB of disk.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of everything; writes results/quick.* only"

@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--thorough",
         action="store_true",
-        help="also run what the continuous integration runs: twice the faults",
+        help="also run what the continuous integration runs: more of the same",
     )
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
     parser.addoption("--servers", action="store_true", help="also run the tests against ministack and s3rver")
@@ -46,13 +46,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    is_long = config.getoption("--long")
-    is_thorough = is_long or config.getoption("--thorough")
     for item in items:
-        if "long" in item.keywords and not is_long:
+        if "long" in item.keywords and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
-        if "thorough" in item.keywords and not is_thorough:
+        if "thorough" in item.keywords and not _is_thorough(config):
             item.add_marker(pytest.mark.skip(reason="more of the same: run with --thorough"))
+
+
+def _is_thorough(config: pytest.Config) -> bool:
+    return bool(config.getoption("--thorough") or config.getoption("--long"))
+
+
+@pytest.fixture
+def is_thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether more of the same is asked for than every day."""
+    return _is_thorough(request.config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -56,6 +57,9 @@ ENVIRONMENT_READERS: Final = ("cli/", "storage/places.py")
 CODE: Final = ("src", "tests", "benchmarks", "docs")
 """Where all Python of the project lies."""
 
+EXITS: Final = ("print", "exit", "quit", "sys.exit", "os._exit")
+READS: Final = ("os.environ", "os.environb", "os.getenv", "os.getenvb")
+
 FILE_LINES_MAX: Final = 500
 FUNCTION_LINES_MAX: Final = 60
 
@@ -76,17 +80,61 @@ def module_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports_in(path: Path) -> Iterator[tuple[int, str, int]]:
-    """Yield (line, module, relative level) of every import, at whatever depth it stands."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                yield node.lineno, name.name, 0
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, node.module or "", node.level
-            if node.module == "keepstone":
-                for name in node.names:
-                    yield node.lineno, f"keepstone.{name.name}", node.level
+class Function(NamedTuple):
+    """One function of a module."""
+
+    name: str
+    lines: int
+    takes_any_keyword: bool
+
+
+class Facts(NamedTuple):
+    """What the rules are about, of one module."""
+
+    docstring: str
+    imports: list[tuple[int, str, int]]
+    """(line, module, relative level) of every import, at whatever depth it stands."""
+    functions: list[Function]
+    exits: list[str]
+    """Where it prints or ends the process."""
+    reads: list[str]
+    """Where it reads the environment."""
+
+
+@functools.cache
+def facts_of(path: Path) -> Facts:
+    """Return what stands in a module; each is read once, and no tree is kept."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    facts = Facts(ast.get_docstring(tree) or "", [], [], [], [])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            facts.imports.extend(imports_in(node))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            facts.functions.append(Function(node.name, lines_of(node), node.args.kwarg is not None))
+        elif isinstance(node, ast.Call) and (name := dotted(node.func)) in EXITS:
+            facts.exits.append(f"{named(path)}:{node.lineno}: {name}")
+        elif isinstance(node, ast.Attribute) and (name := dotted(node)) in READS:
+            facts.reads.append(f"{named(path)}:{node.lineno}: {name}")
+    return facts
+
+
+def dotted(node: ast.expr) -> str:
+    """Return `name` or `module.name`; empty for anything else."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def imports_in(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str, int]]:
+    """Yield (line, module, relative level) of what is imported."""
+    if isinstance(node, ast.Import):
+        for name in node.names:
+            yield node.lineno, name.name, 0
+        return
+    yield node.lineno, node.module or "", node.level
+    if node.module == "keepstone":
+        for name in node.names:
+            yield node.lineno, f"keepstone.{name.name}", node.level
 
 
 def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -99,40 +147,48 @@ def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def first_line(path: Path) -> str:
     """Return what a module says that it is."""
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return facts_of(path).docstring.partition("\n")[0]
+
+
+LAYERS: Final = {
+    layer: [path for path in MODULES if layer_of(module_of(path)) == layer] for layer in (*RANKS, FACADE)
+}
 
 
 def test_every_module_stands_in_a_known_layer() -> None:
     assert {layer_of(module_of(path)) for path in MODULES} - {FACADE} <= RANKS.keys()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_imports_are_absolute_and_go_down(path: Path) -> None:
-    own = layer_of(module_of(path))
-    if own == FACADE:
-        own = "workflows"
+EACH_LAYER = pytest.mark.parametrize("modules", LAYERS.values(), ids=LAYERS)
+
+
+@EACH_LAYER
+def test_imports_are_absolute_and_go_down(modules: list[Path]) -> None:
     wrong: list[str] = []
-    for line, module, level in imports_in(path):
-        if level:
-            wrong.append(f"line {line}: relative import")
-        if module.split(".")[0] != "keepstone":
-            continue
-        target = layer_of(module)
-        # `import keepstone` is what a user writes: only what stands above the front door may.
-        rank = RANKS["api"] if target == FACADE or target not in RANKS else RANKS[target]
-        if target == own:
-            continue
-        if rank >= RANKS[own]:
-            wrong.append(f"line {line}: {own} imports {module}")
+    for path in modules:
+        own = layer_of(module_of(path))
+        if own == FACADE:
+            own = "workflows"
+        for line, module, level in facts_of(path).imports:
+            if level:
+                wrong.append(f"{named(path)}:{line}: relative import")
+            if module.split(".")[0] != "keepstone":
+                continue
+            target = layer_of(module)
+            # `import keepstone` is what a user writes: only what stands above the front door may.
+            rank = RANKS["api"] if target == FACADE or target not in RANKS else RANKS[target]
+            if target != own and rank >= RANKS[own]:
+                wrong.append(f"{named(path)}:{line}: {own} imports {module}")
     assert not wrong
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_functions_stay_short(path: Path) -> None:
+@EACH_LAYER
+def test_functions_stay_short(modules: list[Path]) -> None:
     long = [
-        f"{node.name} has {lines_of(node)} lines"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > FUNCTION_LINES_MAX
+        f"{named(path)}: {function.name} has {function.lines} lines"
+        for path in modules
+        for function in facts_of(path).functions
+        if function.lines > FUNCTION_LINES_MAX
     ]
     assert not long
 
@@ -146,51 +202,47 @@ def test_files_stay_short(folder: str) -> None:
     assert {path: count for path, count in lines.items() if count > FILE_LINES_MAX} == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if not named(p).startswith("cli/")], ids=named)
-def test_only_the_command_line_prints_or_exits(path: Path) -> None:
-    calls = [
-        f"line {node.lineno}: {name}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and (name := ast.unparse(node.func)) in ("print", "exit", "quit", "sys.exit", "os._exit")
-        and named(path) != "__main__.py"
+@EACH_LAYER
+def test_only_the_command_line_prints_or_exits(modules: list[Path]) -> None:
+    assert not [
+        where
+        for path in modules
+        if not named(path).startswith("cli/") and named(path) != "__main__.py"
+        for where in facts_of(path).exits
     ]
-    assert not calls
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_only_the_command_line_reads_the_environment(path: Path) -> None:
-    if named(path).startswith(ENVIRONMENT_READERS):
-        return
-    reads = [
-        f"line {node.lineno}: {ast.unparse(node)}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute)
-        and ast.unparse(node) in ("os.environ", "os.environb", "os.getenv", "os.getenvb")
+@EACH_LAYER
+def test_only_the_command_line_reads_the_environment(modules: list[Path]) -> None:
+    assert not [
+        where
+        for path in modules
+        if not named(path).startswith(ENVIRONMENT_READERS)
+        for where in facts_of(path).reads
     ]
-    assert not reads
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_public_functions_name_their_arguments(path: Path) -> None:
+@EACH_LAYER
+def test_public_functions_name_their_arguments(modules: list[Path]) -> None:
     unnamed = [
-        node.name
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.args.kwarg is not None
-        and not node.name.startswith("_")
-        and (named(path), node.name) not in KEYWORDS_ALLOWED
+        (named(path), function.name)
+        for path in modules
+        for function in facts_of(path).functions
+        if function.takes_any_keyword and not function.name.startswith("_")
     ]
-    assert not unnamed
+    assert not set(unnamed) - KEYWORDS_ALLOWED.keys()
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.stat().st_size], ids=named)
-def test_modules_say_what_they_are_and_which_layer(path: Path) -> None:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    layer = layer_of(module_of(path))
-    assert text.splitlines()
-    if layer != FACADE and path.name != "__init__.py":
-        assert f"Layer: {'cli' if layer == '__main__' else layer}." in text
+@EACH_LAYER
+def test_modules_say_what_they_are_and_which_layer(modules: list[Path]) -> None:
+    for path in modules:
+        if not path.stat().st_size:
+            continue
+        text = facts_of(path).docstring
+        layer = layer_of(module_of(path))
+        assert text.splitlines(), named(path)
+        if layer != FACADE and path.name != "__init__.py":
+            assert f"Layer: {'cli' if layer == '__main__' else layer}." in text, named(path)
 
 
 def test_architecture_page_lists_every_module_by_its_own_first_line() -> None:

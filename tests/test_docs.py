@@ -40,7 +40,13 @@ _PROGRESS: Final = re.compile(
     r"^[\d,.]+(?: [KMGT]?i?B)?(?: of [\d,.]+)? \w+  [\d,.]+(?: [KMGT]?i?B)?/s\b.*\n", re.MULTILINE
 )
 """Of items and of bytes: on a slow machine what takes long says how far it is."""
-RUN_PAGES: Final = [page for page in PAGES if page.relative_to(ROOT).as_posix() not in RUN_ELSEWHERE]
+THOROUGHLY: Final = {"docs/how-to-bucket.md"}
+"""Pages whose commands take longer than those of all others together: run with --thorough."""
+RUN_PAGES: Final = [
+    pytest.param(page, marks=[pytest.mark.thorough] if name in THOROUGHLY else [], id=name)
+    for page in PAGES
+    if (name := page.relative_to(ROOT).as_posix()) not in RUN_ELSEWHERE
+]
 
 
 class Block(NamedTuple):
@@ -157,7 +163,7 @@ def names() -> Iterator[dict[str, Any]]:
     del sys.modules["docs_page"]
 
 
-@pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", RUN_PAGES)
 def test_every_block_of_the_page_runs_and_shows_what_is_so(
     page: Path, server: None, shell: dict[str, str], names: dict[str, Any]
 ) -> None:

@@ -272,7 +272,11 @@ def test_creating_and_a_doctor_cost_a_probe(
 
 
 @pytest.mark.parametrize(
-    "size", ["64 MiB", pytest.param("1 GiB", marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+    "size",
+    [
+        pytest.param("64 MiB", marks=pytest.mark.thorough),
+        pytest.param("1 GiB", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+    ],
 )
 def test_large_content_costs_a_request_for_each_8_mib(
     size: str, bucket: Bucket, ledger: Ledger, machine: Machine, tmp_path: Path

@@ -18,9 +18,10 @@ from keepstone.cli.demo_files import QUESTIONS, asked, write_files
 
 
 class Shown(NamedTuple):
-    """A demo that has ended: what it printed and where it worked."""
+    """A demo that has ended: what it printed, what its tour printed, and where it worked."""
 
     lines: list[str]
+    tour: list[str]
     folder: Path
 
 
@@ -54,9 +55,10 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shown(world: Path) -> Shown:
-    lines = finish(start(world))
+    lines = finish(start(world, "--full"))
     (folder,) = (world / "temporary").iterdir()
-    return Shown(lines, folder)
+    (end,) = [number for number, line in enumerate(lines, 1) if line.startswith("Look around:")]
+    return Shown(lines[:end], lines[end:], folder)
 
 
 def test_it_takes_at_most_15_lines_and_leaves_one_folder(world: Path, shown: Shown) -> None:
@@ -106,10 +108,15 @@ def test_the_lines_to_copy_work(title: str, shown: Shown, tmp_path: Path) -> Non
     assert ("mine" if "own" in title else SECOND_SET) in done.stdout
 
 
-def test_a_second_demo_works_and_the_full_tour_ends_well(world: Path, shown: Shown) -> None:
-    lines = finish(start(world, "--full"))
+def test_the_tour_ends_well(shown: Shown) -> None:
+    assert sum(line.startswith("$ keepstone ") for line in shown.tour) >= 10
+    assert any("nothing is damaged" in line for line in shown.tour)
+
+
+@pytest.mark.thorough
+def test_a_second_demo_works_and_takes_no_tour_unless_asked(world: Path, shown: Shown) -> None:
+    lines = finish(start(world))
 
     assert len(list((world / "temporary").iterdir())) == 2
     assert lines[0] == shown.lines[0]
-    assert sum(line.startswith("$ keepstone ") for line in lines) >= 10
-    assert any("nothing is damaged" in line for line in lines)
+    assert len(lines) == len(shown.lines)

@@ -23,8 +23,8 @@ from keepstone.blobs import held
 from keepstone.foundation.errors import KeepstoneError, NotFoundError, RefConflictError, StorageError
 from keepstone.repository import opening
 
-FAILING_MAX = 5
-"""In the everyday run of the tests so many calls of one operation fail in one way."""
+FAILING_EVERYDAY, FAILING = 2, 5
+"""So many calls of one operation fail in one way, about, where not all do."""
 CALLS_MAX = 3_000
 SECONDS_MAX = 20.0
 """An operation that takes longer hangs."""
@@ -201,16 +201,16 @@ class Sweep:
         """What the operation calls when nothing fails."""
         self.before, self.after, self.result = self._clean()
 
-    def run(self, fault: Fault, *, is_long: bool) -> int:
+    def run(self, fault: Fault, *, some: int | None) -> int:
         """Fail at each call in turn until nothing fails any more; return how many calls failed.
 
-        After an error the operation is repeated in the same session or in the next: in turns, or if `is_long` both.
-        Else of very many calls only some fail, evenly spread, and not every look is taken after each.
+        After an error the operation is repeated in the same session or in the next: in turns, or if all fail both.
+        Else only `some` calls fail, evenly spread, and not every look is taken after each.
         """
-        step = 1 if is_long else 1 + sum(name in fault.only for name in self.calls) // FAILING_MAX
+        step = 1 if some is None else 1 + sum(name in fault.only for name in self.calls) // some
         for count, nth in enumerate(range(1, CALLS_MAX, step)):
-            ways = (True, False) if is_long else (count % 2 == 0,)
-            look = is_long or count % 8 == 0
+            ways = (True, False) if some is None else (count % 2 == 0,)
+            look = some is None or count % 8 == 0
             failed = [self._once(fault, nth, same_session=way, look_closely=look) for way in ways]
             if not any(failed):
                 return count

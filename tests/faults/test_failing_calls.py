@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.faults.failing_calls import EVERYDAY, LONG, READING, Disk, Operation, Sweep
+from tests.faults.failing_calls import (
+    EVERYDAY,
+    FAILING,
+    FAILING_EVERYDAY,
+    LONG,
+    READING,
+    Disk,
+    Operation,
+    Sweep,
+)
 from tests.faults.sweep_operations import fill, operations
 
 NAMES = [operation.name for operation in operations(Path())]
@@ -42,6 +51,7 @@ def test_whatever_call_of_an_operation_fails_nothing_is_lost_or_half_visible(
     disk: Disk,
     template: tuple[Path, Path],
     name: str,
+    is_thorough: bool,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -53,7 +63,8 @@ def test_whatever_call_of_an_operation_fails_nothing_is_lost_or_half_visible(
     sweep = Sweep(disk, operation, template[0], memory_folder)
 
     faults = LONG if is_long else READING if operation.reads else EVERYDAY
-    calls = [sweep.run(fault, is_long=is_long) for fault in faults]
+    some = None if is_long else FAILING if is_thorough else FAILING_EVERYDAY
+    calls = [sweep.run(fault, some=some) for fault in faults]
 
     record_property("runs", disk.runs)
     assert max(calls) > 0

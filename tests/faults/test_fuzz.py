@@ -25,7 +25,7 @@ from keepstone.foundation.format import Codec, Kind, Origin
 from keepstone.foundation.frame import NO_DICTIONARY, decompress
 from keepstone.storage.memory import MemoryStorage
 
-EVERYDAY_COUNT, LONG_COUNT = 800, 80_000
+EVERYDAY_COUNT, THOROUGH_COUNT, LONG_COUNT = 400, 800, 80_000
 """Inputs for each decoder."""
 PEAK_BYTES_MAX = 256 * 1024 * 1024
 """Of the whole process: one frame may hold 64 MiB, and be there compressed and raw."""
@@ -36,8 +36,12 @@ CLAIMING = struct.pack("<IBQ", 0xFD2FB528, 0xE0, 2**40) + b"\x01\0\0"
 
 
 @pytest.mark.timeout(3_600)
-def test_no_bytes_make_a_decoder_fail_in_a_way_of_its_own(request: pytest.FixtureRequest) -> None:
-    count = LONG_COUNT if request.config.getoption("--long") else EVERYDAY_COUNT
+def test_no_bytes_make_a_decoder_fail_in_a_way_of_its_own(
+    is_thorough: bool, request: pytest.FixtureRequest
+) -> None:
+    count = THOROUGH_COUNT if is_thorough else EVERYDAY_COUNT
+    if request.config.getoption("--long"):
+        count = LONG_COUNT
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.fuzz_decoders", "1", str(count)],
         cwd=Path(__file__).resolve().parents[2],

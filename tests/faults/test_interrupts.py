@@ -83,7 +83,7 @@ def check(place: Path, store: keepstone.Store, count: int) -> None:
         assert again.fsck(read_data=True).ok
 
 
-@pytest.mark.parametrize("durability", ["process", "disk", "store"])
+@pytest.mark.parametrize("durability", ["process", "disk", pytest.param("store", marks=pytest.mark.thorough)])
 def test_a_put_can_be_interrupted_anywhere(tmp_path: Path, durability: Any) -> None:
     place = tmp_path / "store"
     store = keepstone.open(place)

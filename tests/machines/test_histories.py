@@ -176,13 +176,13 @@ def assert_explained(calls: list[Call]) -> None:
             pytest.fail(f"{name} is not linearizable:\n" + "\n".join(map(str, shown[-40:])))
 
 
-def test_six_histories_of_eight_processes_are_linearizable(tmp_path: Path) -> None:
-    ended = 0
-    for number in range(6):
+def test_histories_of_eight_processes_are_linearizable(tmp_path: Path, is_thorough: bool) -> None:
+    ended, count = 0, 6 if is_thorough else 2
+    for number in range(count):
         calls = record(tmp_path, number, 200)
         ended += sum(call.is_known for call in calls)
         assert_explained(calls)
-    assert ended > 600
+    assert ended > 100 * count
 
 
 @pytest.mark.long

@@ -364,7 +364,7 @@ class StoreMachine(RuleBasedStateMachine):
 EVERY = list(HealthCheck)
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=EVERY
+    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=EVERY
 )
 
 

@@ -148,7 +148,7 @@ print(sum(key.startswith("packs/") for key, _, _ in slow.ranges), peak_bytes() -
 """
 
 
-@pytest.mark.parametrize("what", ["restore", "chunks"])
+@pytest.mark.parametrize("what", ["restore", pytest.param("chunks", marks=pytest.mark.thorough)])
 def test_a_gigabyte_takes_a_bounded_memory_and_a_request_for_each_8_mib(
     request: pytest.FixtureRequest, tmp_path: Path, what: str
 ) -> None:

@@ -17,7 +17,7 @@ from tests.repository.conftest import commits
 
 import keepstone
 from keepstone import InvalidInputError, KindError, Results, Store
-from keepstone.repository.tracking import SEEN_MAX
+from keepstone.repository.tracking import SEEN_MAX, note_read
 
 
 @pytest.fixture
@@ -219,9 +219,6 @@ def test_two_blocks_side_by_side_do_not_mix(store: Store) -> None:
     assert asyncio.run(both()) == [digests(store, "data/train"), digests(store, "prompts/reader")]
 
 
-@pytest.mark.skipif(
-    bool(getattr(sys.flags, "thread_inherit_context", 0)), reason="threads inherit the context in this Python"
-)
 def test_a_thread_belongs_to_the_block_if_it_is_given_the_context(store: Store) -> None:
     def run(target: Any, *arguments: Any) -> None:
         thread = threading.Thread(target=target, args=arguments)
@@ -232,7 +229,44 @@ def test_a_thread_belongs_to_the_block_if_it_is_given_the_context(store: Store) 
         run(store.load, "prompts/reader")
         run(contextvars.copy_context().run, store.load, "data/train")
 
-    assert job.inputs == digests(store, "data/train")
+    # A Python without the interpreter lock gives it to every thread.
+    is_given = bool(getattr(sys.flags, "thread_inherit_context", 0))
+    assert job.inputs == digests(store, *["prompts/reader"] * is_given, "data/train")
+
+
+def test_a_thread_that_goes_on_reading_while_the_block_ends_does_no_harm(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.transaction() as change:
+        many = [change.save("many", number) for number in range(900)]
+    ending = threading.Event()
+
+    def packages() -> dict[str, str]:
+        ending.set()
+        return {}
+
+    def read_others() -> None:
+        ending.wait()
+        for version in many[600:]:
+            note_read(version)
+
+    monkeypatch.setattr("keepstone.operations.job.imported_packages", packages)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            ending.clear()
+            with store.track("read") as job:
+                for version in many[:600]:
+                    note_read(version)
+                thread = threading.Thread(target=contextvars.copy_context().run, args=(read_others,))
+                thread.start()
+            thread.join()
+            kept = tuple(read["digest"] for read in job.version.load()["inputs"])
+            assert kept == job.version.parents
+            assert len(kept) >= 600
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_beyond_the_limit_it_is_said_how_many_were_left_out(store: Store) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.servers.bucket import Bucket
 from tests.servers.fixtures import Machine
+from tests.storage.slow import SlowStorage, await_no_reading_threads, slow_place
 
 import keepstone
 from keepstone.api import Store
@@ -66,6 +67,15 @@ def other(store: Store, folder: Path, tmp_path: Path) -> Iterator[Store]:
     with keepstone.open(tmp_path / "door") as opened:
         assert opened.repository is not store.repository
         yield opened
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowStorage]:
+    """A storage that counts what it is asked for, and answers like one that is far away."""
+    _, storage = slow_place(monkeypatch)
+    storage.delay_seconds = 0
+    yield storage
+    await_no_reading_threads()
 
 
 @pytest.fixture

@@ -88,12 +88,14 @@ def _check_more(store: Store) -> None:
     assert len(store.collection("c")) == 60
 
 
-def test_every_flipped_byte_of_the_catalog_is_harmless_to_what_is_there(filled: Path) -> None:
+def test_every_flipped_byte_of_the_catalog_is_harmless_to_what_is_there(
+    filled: Path, is_thorough: bool
+) -> None:
     path = _catalog_file(filled)
     for litter in path.parent.glob("catalog.sqlite-*"):
         litter.unlink()
     good = path.read_bytes()
-    for offset in range(0, len(good), 97):
+    for offset in range(0, len(good), 97 if is_thorough else 389):
         bad = bytearray(good)
         bad[offset] ^= 0x10
         shutil.rmtree(filled / "cache")

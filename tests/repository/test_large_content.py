@@ -18,7 +18,7 @@ from typing import BinaryIO
 import pytest
 from tests.blobs.cut_inputs import KIB, MIB, noise, rows, safetensors, zip_of
 from tests.repository.conftest import newest_commit
-from tests.storage.slow import await_no_reading_threads, slow_place
+from tests.storage.slow import SlowStorage
 
 import keepstone
 from keepstone.api import Store
@@ -183,31 +183,27 @@ def test_what_is_a_piece_at_most_is_one_blob(size: int, store: Store) -> None:
 
 
 def test_a_version_with_scattered_edits_is_read_in_large_requests(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    slow: SlowStorage, request: pytest.FixtureRequest
 ) -> None:
     megabytes, edits = (256, 50) if request.config.getoption("--long") else (16, 3)
-    place, slow = slow_place(monkeypatch)
-    slow.delay_seconds = 0
     content = noise("fragments", megabytes * MIB)
-    with keepstone.open(place, create=True) as store:
+    with keepstone.open(slow.location, create=True) as store:
         store.save("data", content)
         store.save("data", with_edits(content, edits))
-    with keepstone.open(place, mode="r") as store:
+    with keepstone.open(slow.location, mode="r") as store:
         pieces = store.repository.session.read_or_pieces(store.resolve("data").parts[0].digest)
         slow.forget()
         assert store.load("data") == with_edits(content, edits)
         requests = len([key for key, _, _ in slow.ranges if key.startswith("packs/")])
-    await_no_reading_threads()
     # 8 MiB a request where nothing changed. Each edit ends one, and its own piece is in another pack.
     assert requests <= megabytes / 8 + 2 * edits + 8
     assert requests < len(pieces) / 4
 
 
 def test_a_pack_that_cannot_be_written_ends_the_save_and_its_transaction(
-    monkeypatch: pytest.MonkeyPatch,
+    slow: SlowStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keepstone.repository.staging.PACK_BYTES_TARGET", 4 * MIB)
-    place, slow = slow_place(monkeypatch)
     slow.reads_at_once = 1
     content = noise("much", 20 * MIB)
     packs: list[str] = []
@@ -224,7 +220,7 @@ def test_a_pack_that_cannot_be_written_ends_the_save_and_its_transaction(
             if len(packs) == 2:
                 raise StorageFullError("there is no room", path=key, hint="make some")
 
-    with keepstone.open(place, create=True) as store:
+    with keepstone.open(slow.location, create=True) as store:
         slow.on_write = full
         with pytest.raises(StorageFullError):
             store.save("large", content)

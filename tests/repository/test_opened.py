@@ -45,15 +45,6 @@ def large() -> bytes:
     return b"".join(some_bytes(MIB, number) for number in range(LARGE // MIB))
 
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowStorage]:
-    """A storage that counts what it is asked for."""
-    _, storage = slow_place(monkeypatch)
-    storage.delay_seconds = 0
-    yield storage
-    await_no_reading_threads()
-
-
 def test_a_megabyte_from_the_middle_touches_less_than_two(slow: SlowStorage, large: bytes) -> None:
     with keepstone.open(slow.location, create=True) as store:
         store.save("large", large)

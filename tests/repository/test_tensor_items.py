@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.storage.slow import SlowStorage, await_no_reading_threads, slow_place
+from tests.storage.slow import SlowStorage
 
 import keepstone
 from keepstone.foundation.errors import KeyNotFoundError, SerializerError
@@ -24,15 +23,6 @@ CHECKPOINT: dict[str, Any] = {
     "rate": float("inf"),
 }
 LAYER_BYTES = 1024 * 1024
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowStorage]:
-    """A storage that counts what it is asked for."""
-    _, storage = slow_place(monkeypatch)
-    storage.delay_seconds = 0
-    yield storage
-    await_no_reading_threads()
 
 
 def test_of_a_checkpoint_only_the_array_that_is_asked_for_is_read(slow: SlowStorage) -> None:

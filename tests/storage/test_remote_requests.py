@@ -132,7 +132,9 @@ def test_an_answer_that_is_cut_short_is_no_answer(storage: RemoteStorage, proxy:
         storage.read_range("packs/ab/x", 10, 9000)
 
 
-@pytest.mark.parametrize(("size", "parts"), [(16 * MIB + 1, 3), (40 * MIB, 5)])
+@pytest.mark.parametrize(
+    ("size", "parts"), [(16 * MIB + 1, 3), pytest.param(40 * MIB, 5, marks=pytest.mark.thorough)]
+)
 def test_a_large_object_is_a_request_for_each_part_and_two_more(
     storage: RemoteStorage, proxy: Proxy, bucket: Bucket, size: int, parts: int
 ) -> None:
@@ -148,7 +150,9 @@ def test_a_large_object_is_a_request_for_each_part_and_two_more(
     assert bucket.uploads() == []
 
 
-@pytest.mark.parametrize(("size", "parts"), [(16 * MIB + 1, 3), (20 * MIB, 3)])
+@pytest.mark.parametrize(
+    ("size", "parts"), [(16 * MIB + 1, 3), pytest.param(20 * MIB, 3, marks=pytest.mark.thorough)]
+)
 def test_an_object_that_comes_in_parts_is_a_request_for_each_8_mib_and_two_more(
     storage: RemoteStorage, proxy: Proxy, bucket: Bucket, size: int, parts: int
 ) -> None:

@@ -120,12 +120,15 @@ class Job:
 
     def _keep(self, tracked: Tracked, failure: type[BaseException] | None) -> Version:
         seconds = time.time() - self._began
+        packages = imported_packages()
+        # Copied: a thread that has the context may go on reading while the block ends.
+        inputs, outputs = dict(tracked.inputs), dict(tracked.outputs)
         content = {
             "config": self._config,
             **self._around.facts,
-            "packages": imported_packages(),
-            "inputs": _listed(tracked.inputs),
-            "outputs": _listed(tracked.outputs),
+            "packages": packages,
+            "inputs": _listed(inputs),
+            "outputs": _listed(outputs),
             # The type alone: a message may hold anything.
             "failed": failure.__name__ if failure else None,
             "removed": list(self.removed),
@@ -138,7 +141,7 @@ class Job:
             version = self._repository().save(
                 self.name,
                 content,
-                parents=tuple(dict.fromkeys((*tracked.inputs, *tracked.outputs))),
+                parents=tuple(inputs | outputs),
                 message=f"{self._message}\n\n{timing}" if self._message else timing,
             )
         note_saved(version)
