@@ -297,6 +297,38 @@ def test_checkout_makes_a_folder_and_updates_it_and_loses_nothing(folder: Path, 
     assert {path.name for path in (folder / "out").iterdir()} == {"x.txt", "old.txt"}
 
 
+def test_a_project_and_the_store_in_it_go_together(folder: Path, capsys: Shown) -> None:
+    main(["init"])
+    (folder / "a.txt").write_text("one")
+    assert main(["save", "project", "."]) == 0
+    (folder / "a.txt").write_text("two")
+    assert main(["save", "project", "."]) == 0
+
+    assert main(["checkout", "project@v1", ".", "--update", "--force"]) == 0
+    assert (folder / "a.txt").read_text() == "one"
+    capsys.readouterr()
+    assert main(["load", "project", ".", "--force"]) != 0
+    assert "is a store, and is not replaced" in capsys.readouterr().err
+    assert main(["load", "project", "out"]) == 0
+    assert [path.name for path in (folder / "out").iterdir()] == ["a.txt"]
+
+
+def test_checkout_writes_links_that_lead_outside_only_when_told(folder: Path, capsys: Shown) -> None:
+    (folder / "in").mkdir()
+    (folder / "in" / "link").symlink_to("../elsewhere")
+    main(["save", "data", "in"])
+
+    assert main(["checkout", "data", "out"]) != 0
+    assert "--outside-links" in capsys.readouterr().err
+    assert main(["checkout", "data", "out", "--outside-links"]) == 0
+    assert os.readlink(folder / "out" / "link") == "../elsewhere"
+    (folder / "in" / "more").symlink_to("/etc")
+    main(["save", "data", "in"])
+    assert main(["checkout", "data", "out", "--update"]) != 0
+    assert main(["checkout", "data", "out", "--update", "--outside-links"]) == 0
+    assert os.readlink(folder / "out" / "more") == "/etc"
+
+
 def test_checkout_of_a_snapshot_says_that_it_has_items(folder: Path, capsys: Shown) -> None:
     with keepstone.open(".keepstone") as store:
         store.collection("answers")["q1"] = 1

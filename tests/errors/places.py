@@ -42,6 +42,14 @@ def own_file(place: Place) -> None:
     place.open().resolve("a").checkout(out, update=True)
 
 
+def link_outside(place: Place) -> object:
+    tree = place.folder / "tree"
+    tree.mkdir()
+    (tree / "link").symlink_to("../../elsewhere")
+    with keepstone.open(place.folder / "other") as other:
+        return other.save("tree", tree).checkout(place.folder / "out")
+
+
 PLACES: Final[dict[str, Callable[[Place], object]]] = {
     "a store that is a file": file_as_store,
     "a folder that holds something else": foreign_folder,
@@ -64,6 +72,7 @@ PLACES: Final[dict[str, Callable[[Place], object]]] = {
         p.open("r").collection("c").update({"k": 2})
     ),
     "using a store that was closed": closed,
+    "checking out a link that leads out of its folder": link_outside,
     "checking out to a folder that is not empty": lambda p: p.open().resolve("a").checkout(p.folder),
     "updating a folder with a file of one's own": own_file,
     "overwriting without updating": lambda p: (

@@ -21,6 +21,8 @@ WRONG_TYPES: Final[dict[str, Callable[[Place], object]]] = {
     '`unalias(3, "x")`': lambda p: p.open().unalias(3, "x"),  # type: ignore[arg-type]
     "`collection(3)`": lambda p: p.open().collection(3),  # type: ignore[arg-type]
     '`collection("c", durability="fast")`': lambda p: p.open().collection("c", durability="fast"),  # type: ignore[arg-type]
+    "`version.open(3)`": lambda p: p.open().resolve("a").open(3),  # type: ignore[arg-type]
+    "`version.checkout(3)`": lambda p: p.open().resolve("a").checkout(3),  # type: ignore[arg-type]
     "`missing([3])`": lambda p: list(p.collection.missing([3])),  # type: ignore[list-item]
     '`save(..., parents="a")`': lambda p: p.save(1, parents="a"),
     '`save(..., aliases="prod")`': lambda p: p.save(1, aliases="prod"),

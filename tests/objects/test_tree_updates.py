@@ -17,6 +17,7 @@ from tests.faults.processes import forked
 from tests.objects.test_trees import Shelf, manifest_of, snapshot
 from tests.permissions import only_readable
 
+import keepstone
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import (
     ConflictError,
@@ -317,3 +318,39 @@ def test_any_tree_becomes_any_other(old: object, new: object) -> None:
         update(shelf, manifest, Path(folder, "old"))
         assert snapshot(Path(folder, "old")) == snapshot(Path(folder, "new"))
         assert all(Digest.of(raw) == digest for digest, raw in shelf.blobs.items())
+
+
+def test_a_store_in_the_folder_stays_and_is_never_in_the_way(shelf: Shelf, target: Path) -> None:
+    (target / "work" / "gone").mkdir(parents=True)
+    (target / "work" / "gone" / "old.txt").write_text("old")
+    keepstone.open(target / "work" / ".keepstone", create=True).close()
+    held = snapshot(target / "work" / ".keepstone")
+    manifest = manifest_of(shelf.put("a.txt", b"new"), shelf.put("work/b.txt", b"b"))
+
+    update(shelf, manifest, target, overwrite=True)
+
+    assert snapshot(target / "work" / ".keepstone") == held
+    assert {path.name for path in target.iterdir()} == {"a.txt", "work"}
+    assert {path.name for path in (target / "work").iterdir()} == {"b.txt", ".keepstone"}
+
+
+@pytest.mark.parametrize("path", ["work/.keepstone/store.json", "work/.keepstone", "work"])
+def test_a_version_with_a_file_where_a_store_is_is_refused(shelf: Shelf, target: Path, path: str) -> None:
+    keepstone.open(target / "work" / ".keepstone", create=True).close()
+    before = snapshot(target)
+
+    with pytest.raises(ConflictError, match="is a store"):
+        update(shelf, manifest_of(shelf.put(path, b"x")), target, overwrite=True)
+
+    assert snapshot(target) == before
+
+
+def test_a_store_itself_becomes_no_version(shelf: Shelf, target: Path) -> None:
+    keepstone.open(target, create=True).close()
+    before = snapshot(target)
+
+    for manifest in (manifest_of(), manifest_of(shelf.put("a.txt", b"x"))):
+        with pytest.raises(ConflictError, match="is a store"):
+            update(shelf, manifest, target, overwrite=True)
+
+    assert snapshot(target) == before

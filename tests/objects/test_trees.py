@@ -170,7 +170,7 @@ def test_a_part_below_a_link_does_not_follow_it(
     hostile = manifest_of(*(reversed(parts) if reverse else parts))
 
     with pytest.raises(KeepstoneError):
-        write_tree(hostile, shelf.read, tmp_path / "target", allow_outside_links=allow)
+        write_tree(hostile, shelf.read, tmp_path / "target", outside_links=allow)
 
     assert snapshot(tmp_path) == {"outside": "folder"}
 
@@ -196,7 +196,7 @@ def test_links_that_lead_outside_are_refused_unless_allowed(
         write_tree(manifest, shelf.read, tmp_path / "target")
     assert snapshot(tmp_path) == {}
 
-    write_tree(manifest, shelf.read, tmp_path / "target", allow_outside_links=True)
+    write_tree(manifest, shelf.read, tmp_path / "target", outside_links=True)
     assert {path: os.readlink(tmp_path / "target" / path) for path in links} == links
 
 

@@ -386,3 +386,17 @@ def test_arguments_of_a_wrong_type_are_refused_by_name(store: Store, call: Calla
     with pytest.raises(keepstone.InvalidInputError):
         call(store)
     assert store.stats() == before
+
+
+def test_stores_in_a_folder_are_not_saved_with_it(store: Store, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "data").mkdir(parents=True)
+    (project / "data" / "store.json").write_text('{"shops": []}')
+    for place in (project / ".keepstone", project / "data" / "old"):
+        with keepstone.open(place, create=True) as inside:
+            inside.save("x", 1)
+            inside.collection("c")["k"] = 2
+            version = inside.save("project", project)
+
+            assert [part.path for part in version.parts] == ["data/store.json"]
+            assert not inside.save("project", project).created_new

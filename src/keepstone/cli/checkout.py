@@ -22,7 +22,8 @@ Write the version that SELECTOR means as files to FOLDER, which is made, or is e
 With --update FOLDER may hold another version: files that are equal stay as they are, what differs
 is replaced, and what the version does not have is removed. What this store does not hold is never
 replaced or removed, unless --force is given.
-The files are copies; to change one changes nothing in the store."""
+The files are copies; to change one changes nothing in the store. A link that leads out of FOLDER is
+refused, unless --outside-links is given."""
 EXAMPLES = """\
 keepstone checkout data/train data
 keepstone checkout data/train@v1 data --update
@@ -41,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="with --update: replace what is kept nowhere, too"
     )
+    parser.add_argument(
+        "--outside-links", action="store_true", help="write links that lead out of FOLDER, too"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -52,6 +56,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         )
     with open_to_look(arguments, console) as store:
         version = store.resolve(arguments.selector)
-        version.checkout(arguments.folder, update=arguments.update, overwrite=arguments.force)
+        version.checkout(
+            arguments.folder,
+            update=arguments.update,
+            overwrite=arguments.force,
+            outside_links=arguments.outside_links,
+        )
         console.error(f"{version.selector} is in {arguments.folder} ({amount(version_facts(version))})")
     return exit_codes.OK

@@ -87,8 +87,8 @@ def show_version(version: Version, console: Console) -> None:
         return
     if not is_one_file(version):
         raise InvalidInputError(
-            f"{version.selector} is a folder of {plural(len(version.parts), 'file')}",
-            hint="give a PATH to write it to",
+            f"{version.selector} is {plural(len(version.parts), 'file')}, not one",
+            hint="give a PATH to write them to",
         )
     if console.is_terminal:
         show_bytes(b"".join(version.chunks()), console)

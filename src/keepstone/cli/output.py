@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from keepstone.foundation.errors import ConflictError, InvalidInputError, KeepstoneError
+from keepstone.objects.trees import is_store
 
 if TYPE_CHECKING:
     from keepstone.cli.console import Console
@@ -93,7 +94,7 @@ def write_folder(path: str, write: Callable[[str], object], *, force: bool) -> N
     """Let `write` make the folder `path`; with `force` it takes the place of what is there once it is whole.
 
     Raises:
-        ConflictError: something other than an empty folder is there, and `force` is not given.
+        ConflictError: something other than an empty folder is there, and `force` is not given; or it holds a store.
     """
     is_folder = os.path.isdir(path) and not os.path.islink(path)
     if not os.path.lexists(path) or (is_folder and not os.listdir(path)):
@@ -101,6 +102,12 @@ def write_folder(path: str, write: Callable[[str], object], *, force: bool) -> N
         return
     check_free(path, force)
     place = os.path.abspath(path)
+    store = next((folder for folder, _, _ in os.walk(place) if is_store(folder)), None)
+    if store is not None:
+        raise ConflictError(
+            f"{store!a} is a store, and is not replaced",
+            hint="`keepstone checkout --update` leaves it where it is; or move it away",
+        )
     draft = tempfile.mkdtemp(prefix=".keepstone-", suffix=".tmp", dir=os.path.dirname(place))
     new, old = os.path.join(draft, "new"), os.path.join(draft, "old")
     try:

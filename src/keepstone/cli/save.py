@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Keep a file, a folder or standard input (-) as the next version of NAME.
-Saving what equals the newest version makes no new one. A store is made if there is none."""
+Saving what equals the newest version makes no new one. A store is made if there is none; stores
+in a folder are not saved with it."""
 EXAMPLES = """\
 keepstone save models/email model.bin --metadata accuracy=0.87 --alias prod
 keepstone save data/train folder --message "cleaned"

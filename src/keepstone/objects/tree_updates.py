@@ -19,12 +19,14 @@ from blake3 import blake3
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ConflictError, KeepstoneError, StorageBusyError, StorageError
+from keepstone.foundation.format import STORE_KEY
 from keepstone.foundation.names import plural
 from keepstone.objects.manifest import Manifest, Part, PartMode
 from keepstone.objects.trees import (
     FOLDER_FLAGS,
     ReadChunks,
     fill_tree,
+    is_store,
     links_last,
     open_folder,
     part_name,
@@ -91,6 +93,7 @@ def update_tree(
     is_kept: Callable[[Digest], bool],
     ahead: Callable[[Iterable[Part]], AbstractContextManager[None]],
     overwrite: bool = False,
+    outside_links: bool = False,
 ) -> None:
     """Make the folder `target` hold the parts of `manifest` and nothing else; a new one where there is none.
 
@@ -98,7 +101,8 @@ def update_tree(
     is given. `ahead` is told what will be read.
 
     Raises:
-        ConflictError: `target` holds what would be lost, or is no folder, or was changed meanwhile.
+        ConflictError: `target` holds what would be lost, or is no folder, or was changed meanwhile; or it is a store,
+            or the version has files where a store in it is. Other stores in it stay as they are.
         StorageBusyError: it is being updated by somebody else.
         SerializerError, MalformedError, StorageError: as `write_tree`; nothing has changed, unless moving files into
             place was what failed.
@@ -107,14 +111,16 @@ def update_tree(
     try:
         if not os.path.lexists(place):
             with ahead(links_last(manifest.parts)):
-                write_tree(manifest, read_chunks, place)
+                write_tree(manifest, read_chunks, place, outside_links=outside_links)
             return
         if os.path.islink(place) or not os.path.isdir(place):
             raise ConflictError(f"{place!a} is no folder", hint="name a folder, or remove this first")
         root = os.open(place, FOLDER_FLAGS)
         try:
             is_alone = _is_alone(root, place)
-            found = dict(_walk(root))
+            stores: list[str] = []
+            found = dict(_walk(root, place, stores))
+            found = _without_stores(found, stores, manifest, place)
             tops = {part.path.split("/", 1)[0] for part in manifest.parts}
             for name in [name for name in found if _DRAFT.fullmatch(name) and name not in tops]:
                 # Of a checkout that was killed.
@@ -122,7 +128,7 @@ def update_tree(
                     shutil.rmtree(os.path.join(place, name))
                 found = {path: entry for path, entry in found.items() if path.split("/", 1)[0] != name}
             plan = _plan(root, manifest, found, None if overwrite else is_kept, place)
-            _carry_out(root, place, manifest, plan, read_chunks, ahead)
+            _carry_out(root, place, manifest, plan, read_chunks, ahead, outside_links)
         finally:
             os.close(root)
     except OSError as error:
@@ -150,22 +156,48 @@ def _is_alone(root: int, place: str) -> bool:
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _walk(root: int) -> Iterator[tuple[str, _Entry]]:
-    """Yield all below `root`; no link is followed."""
+def _walk(root: int, place: str, stores: list[str]) -> Iterator[tuple[str, _Entry]]:
+    """Yield all below `root`, the folder at `place`; no link is followed. Of stores only the folder, noted in `stores`."""
     pending = [""]
     while pending:
         inner = pending.pop()
         folder = _existing_folder(root, inner)
         try:
             with os.scandir(folder) as listing:
-                entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
+                entries = list(listing)
+                if any(entry.name == STORE_KEY for entry in entries) and is_store(os.path.join(place, inner)):
+                    stores.append(inner)
+                    continue
+                facts_of = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
         finally:
             os.close(folder)
-        for name, facts in entries:
+        for name, facts in facts_of:
             path = f"{inner}/{name}" if inner else name
             yield path, _Entry.of(facts)
             if stat.S_ISDIR(facts.st_mode):
                 pending.append(path)
+
+
+def _without_stores(
+    found: dict[str, _Entry], stores: list[str], manifest: Manifest, place: str
+) -> dict[str, _Entry]:
+    """Return `found` without the stores in it, and without the folders that they lie in.
+
+    Raises:
+        ConflictError: the folder is a store itself, or the version has something where one is.
+    """
+    for store in stores:
+        if not store or any(_is_at(part_name(manifest, part), store) for part in manifest.parts):
+            raise ConflictError(
+                f"{os.path.join(place, store)!a} is a store, which no checkout replaces",
+                hint="name another folder, or move the store away",
+            )
+    return {path: entry for path, entry in found.items() if not any(_is_at(path, store) for store in stores)}
+
+
+def _is_at(path: str, store: str) -> bool:
+    """Whether a path is that of the store, of something in it, or of a folder that it lies in."""
+    return f"{path}/".startswith(f"{store}/") or store.startswith(f"{path}/")
 
 
 def _existing_folder(root: int, path: str) -> int:
@@ -285,6 +317,7 @@ def _carry_out(
     plan: _Plan,
     read_chunks: ReadChunks,
     ahead: Callable[[Iterable[Part]], AbstractContextManager[None]],
+    outside_links: bool,
 ) -> None:
     draft = f".keepstone-{os.urandom(16).hex()}.tmp"
     if plan.write:
@@ -296,7 +329,7 @@ def _carry_out(
             links = [p for p in manifest.parts if p.mode == PartMode.SYMLINK and p.path not in written]
             fresh = msgspec.structs.replace(manifest, parts=(*plan.write, *links))
             with ahead((*plan.write, *links)):
-                fill_tree(fresh, read_chunks, os.path.join(place, draft), allow_outside_links=False)
+                fill_tree(fresh, read_chunks, os.path.join(place, draft), outside_links)
         _refuse_changed(root, plan.touched, place)
         for path in plan.remove:
             _in_folder(root, path, lambda name, folder: os.unlink(name, dir_fd=folder))

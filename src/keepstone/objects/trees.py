@@ -24,13 +24,19 @@ from keepstone.foundation.errors import (
     StorageFullError,
     StoragePermissionError,
 )
-from keepstone.foundation.format import MANIFEST_BYTES_MAX, PART_PATH_BYTES_MAX
+from keepstone.foundation.format import (
+    MANIFEST_BYTES_MAX,
+    PART_PATH_BYTES_MAX,
+    STORE_JSON_BYTES_MAX,
+    STORE_KEY,
+)
 from keepstone.objects.manifest import Manifest, Part, PartMode, path_problem
 from keepstone.objects.serializer import PartSource, Source, file_error
 
 ReadChunks = Callable[[Part], Iterable["bytes | memoryview"]]
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIXES: Final = {
     "arrow": ".arrow",
@@ -73,8 +79,20 @@ def walk_file(path: str | os.PathLike[str]) -> PartSource:
     return _file_part(os.path.basename(given), real, facts)
 
 
+def is_store(folder: str) -> bool:
+    """Whether a folder is a store: then it is no content of the folder around it, neither saved nor replaced."""
+    try:
+        handle = os.open(os.path.join(folder, STORE_KEY), _LOOK_FLAGS)
+        try:
+            return b'"store_id"' in os.read(handle, STORE_JSON_BYTES_MAX)
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
+
+
 def walk_folder(path: str | os.PathLike[str]) -> list[PartSource]:
-    """Return everything below the folder at `path`, sorted by path.
+    """Return everything below the folder at `path`, sorted by path; without the stores in it.
 
     Names that differ only in case or Unicode form are different names.
 
@@ -95,6 +113,9 @@ def walk_folder(path: str | os.PathLike[str]) -> list[PartSource]:
                 entries = list(listing)
         except OSError as error:
             raise file_error(error, folder) from error
+        if inner and any(entry.name == STORE_KEY for entry in entries) and is_store(folder):
+            # As git leaves out `.git`: to save a project must not save its own store, which changes meanwhile.
+            continue
         if not entries and inner:
             parts.append(PartSource(inner, Source.of_bytes(b""), PartMode.FOLDER))
         for entry in entries:
@@ -155,13 +176,13 @@ def write_tree(
     read_chunks: ReadChunks,
     target: str | os.PathLike[str],
     *,
-    allow_outside_links: bool = False,
+    outside_links: bool = False,
 ) -> None:
     """Write the parts of `manifest` as the folder `target`, whole or not at all; folders above it are made.
 
     Raises:
         ConflictError: something is there already, other than an empty folder.
-        SerializerError: a link leads outside `target`, and `allow_outside_links` is not given.
+        SerializerError: a link leads outside `target`, and `outside_links` is not given.
         MalformedError: a part has another size than the manifest says.
         StorageError: the medium failed.
     """
@@ -176,7 +197,7 @@ def write_tree(
         os.makedirs(above, exist_ok=True)
         os.mkdir(draft)
         try:
-            fill_tree(manifest, read_chunks, draft, allow_outside_links)
+            fill_tree(manifest, read_chunks, draft, outside_links)
             _refuse_taken(place)
             os.rename(draft, place)
         except BaseException:
@@ -213,7 +234,7 @@ def _refuse_taken(place: str) -> None:
         )
 
 
-def fill_tree(manifest: Manifest, read_chunks: ReadChunks, draft: str, allow_outside_links: bool) -> None:
+def fill_tree(manifest: Manifest, read_chunks: ReadChunks, draft: str, outside_links: bool) -> None:
     """Write the parts into the new folder `draft`, which nobody else sees yet; errors as of `write_tree`."""
     links: list[Part] = []
     root = os.open(draft, FOLDER_FLAGS)
@@ -235,7 +256,7 @@ def fill_tree(manifest: Manifest, read_chunks: ReadChunks, draft: str, allow_out
             _write_link(root, part, read_chunks)
     finally:
         os.close(root)
-    if not allow_outside_links:
+    if not outside_links:
         for part in links:
             _refuse_outside(draft, part)
 
@@ -305,5 +326,5 @@ def _refuse_outside(draft: str, part: Part) -> None:
     if outside or os.path.commonpath([top, os.path.realpath(link)]) != top:
         raise SerializerError(
             f"link {part.path!a} leads to {os.readlink(link)!a}, outside the folder",
-            hint="read its files with `open` or `items`; to check it out, save the folder without this link",
+            hint="if you trust whoever saved it: outside_links=True, `keepstone checkout --outside-links`",
         )

@@ -18,6 +18,7 @@ from keepstone.foundation.format import SNAPSHOT_SERIALIZER
 from keepstone.foundation.names import plural, shown
 from keepstone.objects.manifest import Manifest, Part
 from keepstone.objects.trees import links_last, part_name, write_tree
+from keepstone.repository.arguments import check_kind_of
 from keepstone.repository.opened import PartReader, map_part, open_items
 from keepstone.repository.tracking import note_read, note_saved
 
@@ -268,6 +269,7 @@ class Version:
             )
 
     def _part(self, path: str) -> Part:
+        check_kind_of(path, str, "path", "the path of a part, as text")
         self._require_parts()
         parts = self._manifest.parts
         if not path and len(parts) == 1:
@@ -286,21 +288,29 @@ class Version:
         )
 
     def checkout(
-        self, target: str | os.PathLike[str], *, update: bool = False, overwrite: bool = False
+        self,
+        target: str | os.PathLike[str],
+        *,
+        update: bool = False,
+        overwrite: bool = False,
+        outside_links: bool = False,
     ) -> str:
         """Write the parts as files to the folder `target`; return its path.
 
         The folder must not exist yet, or be empty. With `update` it may hold anything, such as another version: files
         that are equal stay untouched, others are replaced one by one once all of them are here, and what this version
         does not have is removed. Nothing is lost by that: a file whose content this store does not hold is refused,
-        unless `overwrite` is given, too. Files are copies: to change one changes nothing in the store.
+        unless `overwrite` is given, too. Files are copies: to change one changes nothing in the store. Stores in the
+        folder stay as they are. A link that leads out of `target` is refused, unless `outside_links` is given.
 
         Raises:
             ConflictError: something is there; or with `update`, something that would be lost.
             InvalidInputError: it is a snapshot of a collection; or `overwrite` is given without `update`.
+            SerializerError: a link leads out of `target`.
             CorruptionError: a part is damaged; nothing is left at `target`, nothing in it has changed.
         """
         self._require_parts()
+        check_kind_of(target, (str, os.PathLike), "target", "the path of a folder")
         if overwrite and not update:
             raise InvalidInputError(
                 "overwrite=True says what an update may do, and update is not given",
@@ -319,8 +329,9 @@ class Version:
                 is_kept=lambda digest: entries.find_blob(digest) is not None,
                 ahead=reader.ahead,
                 overwrite=overwrite,
+                outside_links=outside_links,
             )
         else:
             with reader.ahead(links_last(self._manifest.parts)):
-                write_tree(self._manifest, self.stream, target)
+                write_tree(self._manifest, self.stream, target, outside_links=outside_links)
         return os.fspath(target)
