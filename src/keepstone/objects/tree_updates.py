@@ -157,7 +157,7 @@ def _is_alone(root: int, place: str) -> bool:
 
 
 def _walk(root: int, place: str, stores: list[str]) -> Iterator[tuple[str, _Entry]]:
-    """Yield all below `root`, the folder at `place`; no link is followed. Of stores only the folder, noted in `stores`."""
+    """Yield all below `root`, the folder at `place`; no link is followed. Stores are noted in `stores`, not entered."""
     pending = [""]
     while pending:
         inner = pending.pop()
