@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from tests.compat.artifacts import COLUMNS, FILE, PLAIN
+from tests.objects.saving import Saved
+from tests.objects.saving import load as build
 
 from keepstone.foundation.digest import Digest
 from keepstone.objects.figures import Picture
@@ -22,7 +24,7 @@ def load(name: str, kind: Any = None) -> Any:
     contents = [base64.b64decode(part) for part in GOLDEN[name]["parts"]]
     assert [bytes(Digest.of(content)) for content in contents] == [part.digest for part in manifest.parts]
     blobs = {part.digest: content for part, content in zip(manifest.parts, contents, strict=True)}
-    return standard_registry().load(manifest, lambda part: blobs[part.digest], kind)
+    return build(standard_registry(), Saved(manifest, blobs), kind)
 
 
 @pytest.mark.parametrize("name", ["yaml", "msgpack", "state"])
