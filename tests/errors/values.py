@@ -73,6 +73,7 @@ VALUES: Final[dict[str, Callable[[Place], object]]] = {
     "metadata of 2 MB": lambda p: p.save(1, metadata={"a": "x" * 2_000_000}),
     "an unknown serializer": lambda p: p.save(1, serializer="nosuch"),
     "loading a pickle that was not allowed": pickled,
+    "loading as a type that JSON cannot build": lambda p: p.open().load("a", type=complex),
     "loading as a class that does not fit": lambda p: p.open().load("a", type=Answer),
     "an unknown object in a collection": lambda p: p.collection.update({"o": object()}),
     "a generator that raises half way in `add_many`": interrupted(RuntimeError("half way")),

@@ -28,6 +28,15 @@ class Colour(enum.IntEnum):
     RED = 1
 
 
+class Plain:
+    """Nothing that JSON could build."""
+
+
+@dataclass
+class Holds:
+    plain: Plain
+
+
 @dataclass
 class Tokens:
     prompt: int
@@ -266,6 +275,19 @@ def test_another_type_at_load_is_refused_with_the_path(kind: type, message: str)
         decode_value(Form.JSON, b'{"value":"text"}', kind)
 
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [(Plain, ""), (complex, ""), (list[Plain], "$[0]"), (dict[str, Plain], "$[...]"), (Holds, "$.plain")],
+)
+def test_a_type_at_load_that_json_cannot_build_is_refused_with_the_path(kind: Any, place: str) -> None:
+    value: Any = {"plain": 1} if kind in (Holds, dict[str, Plain]) else [1]
+    with pytest.raises(SerializerError) as caught:
+        decode_value(*stored(value), kind)
+
+    assert "cannot be built from JSON" in str(caught.value)
+    assert place in str(caught.value)
 
 
 def test_a_class_that_refuses_in_its_own_way_gives_a_serializer_error() -> None:

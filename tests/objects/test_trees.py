@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,21 @@ def test_sockets_and_pipes_are_refused_by_name(tmp_path: Path, monkeypatch: pyte
         server.bind("b.sock")
         with pytest.raises(SerializerError, match="cannot save socket"):
             walk_folder(tmp_path)
+
+
+def test_a_file_that_was_found_takes_less_than_a_kilobyte_of_memory(tmp_path: Path) -> None:
+    # docs/how-to-large.md says a KB a file; a folder may have a million of them.
+    for number in range(1000):
+        (tmp_path / str(number)).touch()
+    tracemalloc.start()
+    try:
+        parts = walk_folder(tmp_path)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(parts) == 1000
+    assert held < 800 * len(parts)
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def write_folder(path: str, write: Callable[[str], object], *, force: bool) -> N
         return
     check_free(path, force)
     place = os.path.abspath(path)
-    store = next((folder for folder, _, _ in os.walk(place) if is_store(folder)), None)
+    store = next((folder for folder, _, _ in os.walk(place) if is_store(folder)), None) if is_folder else None
     if store is not None:
         raise ConflictError(
             f"{store!a} is a store, and is not replaced",

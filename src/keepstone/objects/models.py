@@ -103,8 +103,7 @@ def _encoder_with_hook() -> msgspec.json.Encoder:
 def _encode_foreign(value: object) -> object:
     if is_pydantic(type(value)) and hasattr(value, "model_dump"):
         return msgspec.Raw(_encode_pydantic(value))
-    # The exception by which msgspec's hooks decline a type; its callers here turn it into a SerializerError.
-    raise NotImplementedError(f"objects of type {shown_type(type(value))} have no JSON form")
+    raise TypeError(f"objects of type {shown_type(type(value))} have no JSON form")
 
 
 def _encode_pydantic(value: object) -> bytes:
@@ -182,8 +181,8 @@ _cached_decoder = functools.lru_cache(maxsize=512)(_make_decoder)
 def _decode_foreign(kind: type, plain: object) -> object:
     if is_pydantic(kind):
         return _decode_pydantic(_ENCODER.encode(plain), kind)
-    # As above: this is how a hook of msgspec declines.
-    raise NotImplementedError(f"{shown_type(kind)} cannot be built from JSON")
+    # msgspec makes a ValidationError of it, which says where; of other errors it makes none.
+    raise TypeError(f"{shown_type(kind)} cannot be built from JSON")
 
 
 def _decode_pydantic(data: bytes, kind: Any) -> Any:

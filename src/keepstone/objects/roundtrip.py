@@ -273,7 +273,7 @@ def _leaf_problem(value: Any, path: str) -> Problem | None:
         encode_json(value)
     except UnicodeEncodeError:
         return Problem(path, f"text with a lone surrogate, {_cut(ascii(value))},", "decode the text properly")
-    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, NotImplementedError):
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         return unsupported(value, path)
     return None
 

@@ -21,6 +21,8 @@ from keepstone.foundation.errors import (
 from keepstone.objects.manifest import Manifest, Part, PartMode
 
 PICKLE_ID: Final = "pickle"
+READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""For a user's file: neither a link nor a pipe that took its place may be opened and waited for."""
 
 Make = Callable[[], Iterable["bytes | memoryview"]]
 """Gives bytes in pieces of any size, whenever it is called."""
@@ -105,8 +107,7 @@ class Source:
                     yield bytes(piece[start : start + size])
             return
         try:
-            # Neither a link nor a pipe that took the file's place may be opened and waited for.
-            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            handle = os.open(self._path, READ_FLAGS)
         except OSError as error:
             raise file_error(error, self._path) from error
         # No file object: to make one takes longer than to read a small file.

@@ -19,9 +19,9 @@ from blake3 import blake3
 
 from keepstone.foundation.digest import Digest
 from keepstone.foundation.errors import ConflictError, KeepstoneError, StorageBusyError, StorageError
-from keepstone.foundation.format import STORE_KEY
 from keepstone.foundation.names import plural
 from keepstone.objects.manifest import Manifest, Part, PartMode
+from keepstone.objects.serializer import READ_FLAGS
 from keepstone.objects.trees import (
     FOLDER_FLAGS,
     ReadChunks,
@@ -42,7 +42,6 @@ _THREADS_MAX: Final = 8
 _BATCH: Final = 10_000
 _NAMED_MAX: Final = 5
 _DRAFT: Final = re.compile(r"\.keepstone-[0-9a-f]{32}\.tmp")
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Entry(NamedTuple):
@@ -161,17 +160,16 @@ def _walk(root: int, place: str, stores: list[str]) -> Iterator[tuple[str, _Entr
     pending = [""]
     while pending:
         inner = pending.pop()
+        if is_store(os.path.join(place, inner)):
+            stores.append(inner)
+            continue
         folder = _existing_folder(root, inner)
         try:
             with os.scandir(folder) as listing:
-                entries = list(listing)
-                if any(entry.name == STORE_KEY for entry in entries) and is_store(os.path.join(place, inner)):
-                    stores.append(inner)
-                    continue
-                facts_of = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+                entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
         finally:
             os.close(folder)
-        for name, facts in facts_of:
+        for name, facts in entries:
             path = f"{inner}/{name}" if inner else name
             yield path, _Entry.of(facts)
             if stat.S_ISDIR(facts.st_mode):
@@ -289,7 +287,7 @@ def _digest(root: int, path: str, entry: _Entry) -> Digest | None:
             return Digest.of(os.fsencode(os.readlink(name, dir_fd=folder)))
         if not stat.S_ISREG(entry.mode):
             return None
-        handle = os.open(name, _FILE_FLAGS, dir_fd=folder)
+        handle = os.open(name, READ_FLAGS, dir_fd=folder)
     finally:
         os.close(folder)
     try:
@@ -383,7 +381,7 @@ def _move(root: int, draft: str, path: str) -> None:
 
 def _set_executable(is_executable: bool) -> Callable[[str, int], None]:
     def set_mode(name: str, folder: int) -> None:
-        handle = os.open(name, _FILE_FLAGS, dir_fd=folder)
+        handle = os.open(name, READ_FLAGS, dir_fd=folder)
         try:
             mode = stat.S_IMODE(os.fstat(handle).st_mode)
             # Who may read it may start it, as a new file would have it.

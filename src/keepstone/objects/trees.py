@@ -31,12 +31,11 @@ from keepstone.foundation.format import (
     STORE_KEY,
 )
 from keepstone.objects.manifest import Manifest, Part, PartMode, path_problem
-from keepstone.objects.serializer import PartSource, Source, file_error
+from keepstone.objects.serializer import READ_FLAGS, PartSource, Source, file_error
 
 ReadChunks = Callable[[Part], Iterable["bytes | memoryview"]]
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIXES: Final = {
     "arrow": ".arrow",
@@ -82,7 +81,7 @@ def walk_file(path: str | os.PathLike[str]) -> PartSource:
 def is_store(folder: str) -> bool:
     """Whether a folder is a store: then it is no content of the folder around it, neither saved nor replaced."""
     try:
-        handle = os.open(os.path.join(folder, STORE_KEY), _LOOK_FLAGS)
+        handle = os.open(os.path.join(folder, STORE_KEY), READ_FLAGS)
         try:
             return b'"store_id"' in os.read(handle, STORE_JSON_BYTES_MAX)
         finally:
@@ -108,14 +107,14 @@ def walk_folder(path: str | os.PathLike[str]) -> list[PartSource]:
     while pending:
         inner = pending.pop()
         folder = os.path.join(root, inner) if inner else root
+        if inner and is_store(folder):
+            # As git leaves out `.git`: to save a project must not save its own store, which changes meanwhile.
+            continue
         try:
             with os.scandir(folder) as listing:
                 entries = list(listing)
         except OSError as error:
             raise file_error(error, folder) from error
-        if inner and any(entry.name == STORE_KEY for entry in entries) and is_store(folder):
-            # As git leaves out `.git`: to save a project must not save its own store, which changes meanwhile.
-            continue
         if not entries and inner:
             parts.append(PartSource(inner, Source.of_bytes(b""), PartMode.FOLDER))
         for entry in entries:

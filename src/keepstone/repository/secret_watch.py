@@ -59,9 +59,9 @@ class SecretWatch:
         self._found: list[Secret] = []
         self._passing = b""
         """The content of the part that is being stored; empty where it is not to be looked at."""
-        self._stored: list[tuple[str, bytes]] = []
-        """Path and content of parts that were stored and are still to be looked at, together."""
-        self._stored_bytes = 0
+        self._taken: list[tuple[str, bytes]] = []
+        """Path and content of parts that are still to be looked at, together."""
+        self._taken_bytes = 0
 
     def look_before(self, dumped: Dumped, metadata: Mapping[str, Any] | None) -> None:
         """Look at metadata; where credentials are refused, at all the rest as well, before any of it is stored.
@@ -77,7 +77,8 @@ class SecretWatch:
             return
         for part in dumped.parts:
             if part.source.size <= SCAN_BYTES_MAX:
-                self._look_at(part.path, b"".join(part.source.chunks(_READ_BYTES)))
+                self._take(part.path, b"".join(part.source.chunks(_READ_BYTES)))
+        self._look_at_taken()
         if self._found:
             raise InvalidInputError(
                 f"{self._summary()}; it was not saved",
@@ -96,25 +97,29 @@ class SecretWatch:
     def passed(self, path: str, *, known: bool) -> None:
         """The part was stored: it is to be looked at, unless the store had its content already."""
         if self._passing and not known:
-            self._stored.append((path, self._passing))
-            self._stored_bytes += len(self._passing)
-            if self._stored_bytes >= SCAN_BYTES_MAX:
-                self._look_at_stored()
+            self._take(path, self._passing)
         self._passing = b""
 
     def warn(self) -> None:
         """Say what was found, if anything was, to whoever called into Keepstone."""
-        self._look_at_stored()
+        self._look_at_taken()
         if self._found:
             warnings.warn(SecretsWarning(f"{self._summary()}; it is saved as it is"), stacklevel=_caller())
 
-    def _look_at_stored(self) -> None:
+    def _take(self, path: str, content: bytes) -> None:
+        """Look at a part, later, together with others."""
+        self._taken.append((path, content))
+        self._taken_bytes += len(content)
+        if self._taken_bytes >= SCAN_BYTES_MAX:
+            self._look_at_taken()
+
+    def _look_at_taken(self) -> None:
         # A thousand small files are looked at as one first, which nearly always is the end of it.
-        if may_hold_secrets(content for _, content in self._stored):
-            for path, content in self._stored:
+        if may_hold_secrets(content for _, content in self._taken):
+            for path, content in self._taken:
                 self._look_at(path, content)
-        self._stored = []
-        self._stored_bytes = 0
+        self._taken = []
+        self._taken_bytes = 0
 
     def _look_at(self, path: str, content: bytes) -> None:
         found = find_secrets_in_json(content) if self._is_json else find_secrets(content)
