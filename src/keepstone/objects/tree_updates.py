@@ -187,7 +187,7 @@ def _without_stores(
     for store in stores:
         if not store or any(_is_at(part_name(manifest, part), store) for part in manifest.parts):
             raise ConflictError(
-                f"{os.path.join(place, store)!a} is a store, which no checkout replaces",
+                f"{os.path.normpath(os.path.join(place, store))!a} is a store, which no checkout replaces",
                 hint="name another folder, or move the store away",
             )
     return {path: entry for path, entry in found.items() if not any(_is_at(path, store) for store in stores)}
